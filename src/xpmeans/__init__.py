@@ -1,0 +1,17 @@
+"""K-means and vector quantization for every Python array library."""
+
+from importlib.metadata import version
+
+from xpmeans._dispatch import array_api
+from xpmeans.capabilities import UnsupportedBackendError, capabilities
+
+__version__ = version("xpmeans")
+__all__ = ["UnsupportedBackendError", "__version__", "array_api", "capabilities", "vq"]
+
+
+def __getattr__(name: str):
+    if name == "vq":  # loaded when first used
+        import xpmeans.vq
+
+        return xpmeans.vq
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,261 @@
+"""The reference kernel: nearest centroids and their sums, in standard array operations only.
+
+Scores. The nearest centroid of x minimises |c|^2/2 - x.c, one matrix product for all pairs. Shifting
+points and centroids by the points' mean first keeps the product small on data far from the origin.
+
+Certificate. The product is still only accurate to `slack`, a bound on its rounding. Every centroid
+whose score is within the slack of the best one is a candidate; the true nearest is among them. Nearly
+always there is one candidate and the point is settled. The few others are settled by differences in
+the widest dtype, so that labels do not depend on how the product rounds, on any data.
+
+Sums. The candidates, as numbers, are also the matrix that sums each centroid's points: a second
+matrix product, in float64 where the device has it. Two products and a minimum per chunk, no scatter.
+
+Cost of a step: O(nkd) time, O(plan.rows * k) memory.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from xpmeans._core.plan import Plan, make_plan
+from xpmeans._core.precision import Precision
+from xpmeans._kernels import Step
+
+
+class State(NamedTuple):
+    """What a step needs of the points; `plan` is static, the others are arrays."""
+
+    x: Any  # (n, d) as the caller gave them
+    weights: Any | None  # (n,) in the dtype of sums
+    shift: Any  # (d,) mean of the scaled points
+    norms: Any  # (n,) distance of each point from `shift`
+    plan: Plan
+
+
+class Book(NamedTuple):
+    """Centroids made ready for one pass: scaled, shifted."""
+
+    points: Any  # (k, d) in the dtype of sums
+    half_squares: Any  # (k,) half the squared norms, in the dtype of sums
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The kernel that every other kernel is tested against. See the module's text.
+
+    `scale` is the power of two that keeps squares from overflowing, `finite` says that points and
+    centroids hold neither NaN nor infinities. If they may, a point with such a value gets label 0 and
+    counts nowhere, and a centroid with one attracts no point.
+    """
+
+    xp: ModuleType
+    device: Any
+    precision: Precision
+    scale: float = 1.0
+    finite: bool = True
+
+    def start(self, x: Any, weights: Any | None, plan: Plan) -> State:
+        """Find the shift and each point's distance from it: two passes."""
+        xp, sums = self.xp, self.precision.sums
+        n, d = x.shape
+        if not self.finite:
+            valid = xp.astype(xp.all(xp.isfinite(x), axis=1), sums)
+            weights = valid if weights is None else weights * valid
+        total = PairwiseSum()
+        for rows in chunks(n, plan.rows):
+            points = xp.astype(self._scaled(x[rows, ...]), sums, copy=False)
+            total.add(xp.ones(points.shape[0], dtype=sums, device=self.device) @ points)
+        # Rounded to the dtype of scores, for points and centroids must be shifted by the same number.
+        shift = xp.astype(total.value / n, self.precision.compute, copy=False)
+        ones = xp.ones(d, dtype=self.precision.compute, device=self.device)
+        norms = []
+        for rows in chunks(n, plan.rows):
+            points = self._scaled(x[rows, ...]) - shift
+            points *= points
+            norms.append(xp.sqrt(points @ ones))
+        return State(x, weights, shift, joined(xp, norms), plan)
+
+    def step(self, state: State, centroids: Any) -> tuple[State, Step]:
+        """Label every point, and sum the points of each centroid."""
+        sums, counts = PairwiseSum(), PairwiseSum()
+
+        def collect(members: Any, points: Any, weights: Any, unit: bool) -> None:
+            points = self.xp.astype(points, self.precision.sums, copy=False)
+            sums.add(members @ (points if unit else points * weights[:, None]))
+            counts.add(members @ weights)
+
+        labels = self._label(state, self._book(state, centroids), collect)
+        total = sums.value if self.scale == 1 else sums.value / self.scale
+        return state, Step(labels, total, counts.value)
+
+    def assign(self, x: Any, centroids: Any) -> tuple[Any, Any]:
+        """Labels, and squared distances by differences."""
+        xp = self.xp
+        n, d = x.shape
+        plan = make_plan(n, d, centroids.shape[0], xp.finfo(self.precision.compute).bits // 8)
+        state = self.start(x, None, plan)
+        book = self._book(state, centroids)
+        labels = self._label(state, book)
+        squares = []
+        for rows in chunks(n, plan.rows):
+            nearest = xp.take(book.points, labels[rows], axis=0)
+            difference = self._exact(state, x[rows, ...]) - nearest
+            squares.append(xp.sum(difference * difference, axis=1) / self.scale**2)
+        return labels, joined(xp, squares)
+
+    def _label(self, state: State, book: Book, collect: Callable[..., None] | None = None) -> Any:
+        """Labels of all points; `collect` gets (k, m) members, the m points and their weights."""
+        xp, sums = self.xp, self.precision.sums
+        n = state.x.shape[0]
+        index = xp.arange(book.points.shape[0], dtype=sums, device=self.device)
+        ones = xp.ones(state.plan.rows, dtype=sums, device=self.device)
+        slack = self._slack(book, state.norms, self.precision.compute)
+        narrow = xp.astype(-book.points, self.precision.compute, copy=False)
+        half_squares = xp.astype(book.half_squares, self.precision.compute, copy=False)[:, None]
+        labels, settled, open_points = [], [], False
+        for rows in chunks(n, state.plan.rows):
+            points = self._scaled(state.x[rows, ...])
+            scores = narrow @ (points - state.shift).T
+            scores += half_squares
+            members = xp.astype(scores <= xp.min(scores, axis=0) + slack[rows], sums)
+            # Where a point has one candidate the product with the index is its label.
+            labels.append(xp.astype(index @ members, xp.int32))
+            single = xp.ones_like(index) @ members == 1
+            settled.append(single)
+            weights = ones[: points.shape[0]] if state.weights is None else state.weights[rows]
+            unit = state.weights is None
+            if not xp.all(single):
+                weights = weights * xp.astype(single, sums)
+                open_points, unit = True, False
+            if collect is not None:
+                collect(members, points, weights, unit)
+        label = joined(xp, labels)
+        return self._settle(state, book, label, joined(xp, settled), collect) if open_points else label
+
+    def _settle(
+        self, state: State, book: Book, labels: Any, settled: Any, collect: Callable[..., None] | None
+    ) -> Any:
+        """Decide the points that are not settled, a block of fixed size at a time.
+
+        The i-th open point is where the running count of open points first reaches i, and the running
+        count is also each point's place among the answers: neither compaction nor scatter is needed.
+        """
+        xp, sums, block = self.xp, self.precision.sums, state.plan.block
+        rank = xp.cumulative_sum(xp.astype(~settled, xp.int32), dtype=xp.int32)
+        found = rank[-1]
+        index = xp.arange(book.points.shape[0], dtype=xp.int32, device=self.device)
+        answers = [labels[:1]]  # the place of the settled points before the first open one
+        for first in range(1, int(found) + 1, block):
+            order = xp.arange(first, first + block, dtype=xp.int32, device=self.device)
+            place = xp.searchsorted(rank, xp.minimum(order, found))
+            points = self._scaled(xp.take(state.x, place, axis=0))
+            answer = self._decide(xp.astype(points, sums, copy=False) - state.shift, book)
+            answers.append(answer)
+            if collect is not None:
+                members = xp.astype(index[:, None] == answer[None, :], sums)
+                weights = xp.astype(order <= found, sums)  # the last block is filled up with repeats
+                if state.weights is not None:
+                    weights = weights * xp.take(state.weights, place, axis=0)
+                collect(members, points, weights, False)
+        return xp.where(settled, labels, xp.take(xp.concat(answers), rank, axis=0))
+
+    def _decide(self, points: Any, book: Book) -> Any:
+        """Nearest centroid of a few points in the widest dtype: by scores if certain, else by differences."""
+        xp = self.xp
+        if self.precision.sums != self.precision.compute:
+            norms = xp.sqrt(xp.sum(points * points, axis=1))
+            scores = book.half_squares[:, None] - book.points @ points.T
+            slack = self._slack(book, norms, self.precision.sums)
+            candidates = scores <= xp.min(scores, axis=0) + slack
+            if xp.all(xp.sum(xp.astype(candidates, xp.int32), axis=0) == 1):
+                return xp.astype(xp.argmin(scores, axis=0), xp.int32)
+        squares = xp.zeros((points.shape[0], book.points.shape[0]), dtype=points.dtype, device=self.device)
+        for column in range(points.shape[1]):
+            difference = points[:, column, None] - book.points[None, :, column]
+            difference *= difference
+            squares += difference
+        if not self.finite:
+            squares = xp.where(xp.isfinite(book.half_squares), squares, xp.inf)
+        return xp.astype(xp.argmin(squares, axis=1), xp.int32)
+
+    def _slack(self, book: Book, norms: Any, dtype: Any) -> Any:
+        """Twice the bound on a score's rounding, for points of these norms: (n,) in `dtype`.
+
+        A product of length d rounds by at most d u |x||c| (Higham 2002, section 3.1; u = eps / 2), the
+        shifts of x and c by u each, the half square and the difference by a few u more; the constant
+        leaves room for this bound's own rounding.
+        """
+        xp = self.xp
+        unit = (book.points.shape[1] + 8) * float(xp.finfo(dtype).eps)
+        squares = book.half_squares
+        if not self.finite:
+            squares = xp.where(xp.isfinite(squares), squares, 0.0)
+        reach = xp.astype(xp.sqrt(2 * xp.max(squares)), dtype, copy=False)
+        return (norms + reach) * (unit * reach)
+
+    def _book(self, state: State, centroids: Any) -> Book:
+        """Centroids scaled and shifted like the points; a centroid that is not finite at infinity."""
+        xp = self.xp
+        points = xp.astype(centroids, self.precision.sums, copy=False)
+        if self.scale != 1:
+            points = points * self.scale
+        points = points - state.shift
+        half_squares = xp.sum(points * points, axis=1) * 0.5
+        if not self.finite:
+            valid = xp.isfinite(half_squares)
+            points = xp.where(valid[:, None], points, 0.0)
+            half_squares = xp.where(valid, half_squares, xp.inf)
+        return Book(points, half_squares)
+
+    def _scaled(self, points: Any) -> Any:
+        """Points of one chunk in the dtype of scores, free of overflow."""
+        points = self.xp.astype(points, self.precision.compute, copy=False)
+        if self.scale != 1:
+            points = points * self.scale
+        if not self.finite:
+            points = self.xp.where(self.xp.isfinite(points), points, 0.0)
+        return points
+
+    def _exact(self, state: State, points: Any) -> Any:
+        """Points of one chunk, shifted without rounding them to the dtype of scores."""
+        return self.xp.astype(self._scaled(points), self.precision.sums, copy=False) - state.shift
+
+
+class PairwiseSum:
+    """Sum of a stream of arrays whose rounding grows with the logarithm of their number.
+
+    Partial sums wait until one over as many terms comes along, as in a binary counter. It matters where
+    the device has no float64.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, Any]] = []
+
+    def add(self, term: Any) -> None:
+        """Take in one more array."""
+        terms = 1
+        while self._waiting and self._waiting[-1][0] == terms:
+            term = self._waiting.pop()[1] + term
+            terms *= 2
+        self._waiting.append((terms, term))
+
+    @property
+    def value(self) -> Any:
+        """The sum so far."""
+        total = self._waiting[-1][1]
+        for _, partial in reversed(self._waiting[:-1]):
+            total = partial + total
+        return total
+
+
+def chunks(n: int, rows: int) -> Iterator[slice]:
+    """Slices of at most `rows` that cover n rows."""
+    for start in range(0, n, rows):
+        yield slice(start, min(start + rows, n))
+
+
+def joined(xp: ModuleType, parts: list[Any]) -> Any:
+    """One array from the parts of all chunks, without a copy when there is one chunk."""
+    return parts[0] if len(parts) == 1 else xp.concat(parts)

@@ -1,0 +1,31 @@
+"""How much is held at once, decided from shapes alone: plain Python, no arrays."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+# Temporary arrays of one chunk. 4 MiB keeps the hot ones in a core's second-level cache (2 MiB of
+# scores and candidates, touched several times) and is still 15,000 points at k = 16, so that the cost
+# of a call into the array library (about 1 us on NumPy, 20 us on eager JAX) is spread widely.
+BUDGET = 4 << 20
+
+# Points settled at once when rounding leaves their nearest centroid open. A fixed number, since a
+# library that compiles per shape (JAX) would otherwise compile for every count that turns up.
+BLOCK = 64
+
+
+class Plan(NamedTuple):
+    """Sizes of one problem: `rows` points per chunk, `block` unsettled points at a time."""
+
+    rows: int
+    block: int
+
+
+@lru_cache(maxsize=256)
+def make_plan(n: int, d: int, k: int, itemsize: int, budget: int = BUDGET) -> Plan:
+    """Choose chunk sizes so that no temporary array exceeds `budget` bytes by more than one row.
+
+    A point costs a score, a boolean and
+    a float64 per centroid, and its coordinates shifted and in float64.
+    """
+    per_point = k * (itemsize + 9) + d * (2 * itemsize + 8)
+    return Plan(rows=min(n, max(1, budget // per_point)), block=min(n, BLOCK))

@@ -1,0 +1,119 @@
+"""First centroids. Random numbers come from NumPy on the host; the choice happens on the device.
+
+Each function draws from the generator what SciPy's `kmeans2` draws, in its order, so that one seed gives
+one answer on every library.
+"""
+
+import math
+from types import ModuleType
+from typing import Any
+
+from xpmeans._core.nearest import PairwiseSum, chunks, joined
+from xpmeans._core.problem import Problem
+from xpmeans._rng import Draws
+
+
+def points(problem: Problem, k: int, draws: Draws) -> Any:
+    """Choose k different points."""
+    return _rows(problem, draws.choice(problem.x.shape[0], k))
+
+
+def plus_plus(problem: Problem, k: int, draws: Draws) -> Any:
+    """Choose k points, each with probability proportional to its squared distance from those before.
+
+    Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007. The running
+    minimum makes it O(nkd). When all remaining distances are zero, row 0 is taken, as SciPy does.
+    """
+    xp, n = problem.xp, problem.x.shape[0]
+    chosen = [draws.integer(n)]
+    nearest = None
+    for _ in range(k - 1):
+        squares = _squared_distances(problem, _rows(problem, chosen[-1:]))
+        nearest = squares if nearest is None else xp.minimum(nearest, squares)
+        total = xp.sum(nearest)
+        cumulative = xp.cumulative_sum(nearest / xp.where(total > 0, total, 1.0))
+        # Rounding may leave the last value below the draw: then the last point that can be chosen is.
+        draw = xp.asarray(draws.uniform(), dtype=nearest.dtype, device=problem.device)
+        before = cumulative < xp.minimum(draw, cumulative[-1])
+        chosen.append(int(xp.sum(xp.astype(before, xp.int64))))
+    return _rows(problem, chosen)
+
+
+def gaussian(problem: Problem, k: int, draws: Draws) -> Any:
+    """Draw k points from the normal distribution with the mean and covariance of the data."""
+    xp, device, dtype, scale = problem.xp, problem.device, problem.dtypes.sums, problem.scale
+    n, d = problem.x.shape
+
+    def scaled(rows: slice) -> Any:
+        return xp.astype(problem.x[rows, ...], dtype, copy=False) * scale
+
+    total = PairwiseSum()
+    for rows in chunks(n, problem.plan.rows):
+        total.add(xp.sum(scaled(rows), axis=0))
+    mean = total.value / n
+    freedom = max(n - 1, 1)  # one point has no spread
+    if d > n:
+        # SciPy's way where the covariance cannot have full rank: the centred data themselves are a factor.
+        _, values, vectors = xp.linalg.svd(scaled(slice(0, n)) - mean, full_matrices=False)
+        factor = values[:, None] * vectors / math.sqrt(freedom)
+    else:
+        scatter = PairwiseSum()
+        for rows in chunks(n, problem.plan.rows):
+            centred = scaled(rows) - mean
+            scatter.add(centred.T @ centred)
+        factor = _cholesky(xp, scatter.value / freedom, device).T
+    normals = xp.asarray(draws.normal((k, factor.shape[0])), dtype=dtype, device=device)
+    return (normals @ factor + mean) / scale
+
+
+def _cholesky(xp: ModuleType, covariance: Any, device: Any) -> Any:
+    """Lower factor L of a covariance, L L' = covariance, also where it is singular.
+
+    The library's own factor serves a matrix of full rank. With a constant column, identical rows or as
+    many columns as points, rounding decides whether a library raises, returns NaN or returns noise, so
+    the columns that add no variance are left zero instead.
+    """
+    d = covariance.shape[0]
+    variances = xp.linalg.diagonal(covariance)
+    negligible = 8 * d * float(xp.finfo(covariance.dtype).eps) * variances
+    try:
+        factor = xp.linalg.cholesky(covariance)
+    except (ValueError, RuntimeError):  # what NumPy's and torch's LinAlgError derive from; JAX gives NaN
+        factor = None
+    if factor is not None and xp.all(xp.linalg.diagonal(factor) ** 2 > negligible):
+        return factor
+    factor = xp.zeros_like(covariance)
+    order = xp.arange(d, device=device)
+    for column in range(d):
+        here = order == column
+        rest = covariance[:, column] - factor @ factor[column, :]
+        pivot = rest[column]
+        keep = pivot > negligible[column]
+        scaled = rest / xp.sqrt(xp.where(keep, pivot, 1.0))
+        below = xp.where(keep & (order >= column), scaled, 0.0)
+        factor = xp.where(here[None, :], below[:, None], factor)
+    return factor
+
+
+def _rows(problem: Problem, rows: Any) -> Any:
+    """Points by their row numbers, in the dtype of centroids.
+
+    The numbers are an array also for a single row: JAX then compiles one gather, not one for each row.
+    """
+    xp = problem.xp
+    index = xp.asarray(rows, dtype=xp.int64, device=problem.device)
+    return xp.astype(xp.take(problem.x, index, axis=0), problem.dtypes.compute, copy=False)
+
+
+def _squared_distances(problem: Problem, centroid: Any) -> Any:
+    """Scaled squared distance of every point from one centroid, by differences."""
+    xp, dtype = problem.xp, problem.dtypes.sums
+    centroid = xp.astype(centroid, dtype, copy=False) * problem.scale
+    ones = xp.ones(centroid.shape[1], dtype=dtype, device=problem.device)
+    parts = []
+    for rows in chunks(problem.x.shape[0], problem.plan.rows):
+        points = xp.astype(problem.x[rows, ...], dtype, copy=False)
+        difference = (points if problem.scale == 1 else points * problem.scale) - centroid
+        difference *= difference
+        parts.append(difference @ ones)  # several times faster than a sum along short rows
+    return joined(xp, parts)

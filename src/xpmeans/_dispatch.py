@@ -1,0 +1,250 @@
+"""Which library the inputs come from: looked at once, here, and nowhere below.
+
+Arrays are recognised through array-api-compat, which looks at what is already imported and imports
+nothing itself.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import array_api_compat as compat
+import numpy as np
+
+from xpmeans.capabilities import UnsupportedBackendError
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the inputs of one call are made of."""
+
+    xp: ModuleType  # array-api-compat namespace
+    library: str  # "numpy", "cupy", "torch", "jax", "dask", "array_api_strict" or the package's name
+    device: Any  # None for an array on several devices
+    on_gpu: bool  # on any device but the library's CPU
+    traced: bool  # inside a JAX transformation
+    lazy: bool  # a Dask graph
+
+
+_override: ContextVar[bool | None] = ContextVar("xpmeans.array_api", default=None)
+
+
+@contextmanager
+def array_api(enabled: bool) -> Iterator[None]:
+    """Let `xpmeans.vq` keep the library of its inputs, or coerce them to NumPy, in a ``with`` block.
+
+    Overrides the environment variable ``SCIPY_ARRAY_API`` for the current thread (or asyncio task);
+    threads started inside the block begin with the environment's setting.
+
+    Parameters
+    ----------
+    enabled : bool
+        True: arrays keep their library, as with ``SCIPY_ARRAY_API=1``. False: every input is coerced
+        to NumPy and NumPy arrays come back.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import xpmeans
+    >>> from xpmeans.vq import kmeans2
+    >>> points = da.asarray([1.0, 2.0, 9.0, 10.0])
+    >>> with xpmeans.array_api(True):
+    ...     centroid, label = kmeans2(points, 2, minit="++", rng=0)
+    >>> type(centroid).__module__
+    'dask.array.core'
+    """
+    token = _override.set(bool(enabled))
+    try:
+        yield
+    finally:
+        _override.reset(token)
+
+
+def array_api_enabled() -> bool:
+    """Read the switch: the innermost `array_api` block, else ``SCIPY_ARRAY_API``, at each call."""
+    override = _override.get()
+    if override is not None:
+        return override
+    value = os.environ.get("SCIPY_ARRAY_API", "")
+    return value.strip().lower() not in {"", "0", "false", "no", "off"}
+
+
+def dispatch(**inputs: Any) -> tuple[Context, list[Any]]:
+    """Find the one library and device of the inputs, and bring lists over to it.
+
+    Numbers stay as they are, 0-d arrays too: they go with arrays of every library.
+
+    Raises
+    ------
+    TypeError
+        For arrays of two libraries, and for what does not hold numbers.
+    ValueError
+        For sparse arrays, and for arrays on two devices.
+    """
+    if not array_api_enabled():
+        return _context(np.empty(0)), [_to_numpy(name, value) for name, value in inputs.items()]
+    values: dict[str, Any] = {}
+    contexts: dict[str, Context] = {}
+    for name, value in inputs.items():
+        values[name] = value = _detached(value)
+        if _is_number(value):
+            continue
+        _refuse_sparse(name, value, ValueError)
+        if compat.is_array_api_obj(value):
+            if isinstance(value, np.ndarray):
+                values[name] = _numeric(value)
+            contexts[name] = _context(value)
+        else:
+            values[name] = _numeric(_listed(name, value))
+    context = _agreed(contexts)
+    if context.library not in ("numpy", "dask"):  # Dask's work happens in NumPy, see `concrete`
+        for name in values.keys() - contexts.keys():
+            if not _is_number(values[name]):
+                values[name] = context.xp.asarray(values[name], device=context.device)
+    return context, list(values.values())
+
+
+def concrete(context: Context, arrays: list[Any]) -> tuple[Context, list[Any]]:
+    """Compute Dask arrays, once each, into NumPy arrays to work on; others pass."""
+    if not context.lazy:
+        return context, arrays
+    computed = []
+    for array in arrays:
+        if compat.is_dask_array(array):
+            array = array.compute()
+            if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+                raise TypeError(f"Inputs of type `dask.array` with {_kind(array)} chunks are not supported.")
+            array = _numeric(array)
+        computed.append(array)
+    return _context(np.empty(0)), computed
+
+
+def returned(context: Context, arrays: list[Any]) -> tuple[Any, ...]:
+    """Results of `concrete` work as arrays of the caller's library."""
+    return tuple(context.xp.asarray(array) if context.lazy else array for array in arrays)
+
+
+def _agreed(contexts: dict[str, Context]) -> Context:
+    """The context that all arrays share; NumPy's when there is no array."""
+    if not contexts:
+        return _context(np.empty(0))
+    (first, context), *others = contexts.items()
+    for name, other in others:
+        if other.library != context.library:
+            raise TypeError(
+                f"Multiple namespaces for array inputs: `{first}` is a {context.library} array and "
+                f"`{name}` is a {other.library} array. Hint: convert one of them first, for example with "
+                f"{context.xp.__name__.removeprefix('array_api_compat.')}.asarray."
+            )
+        if other.device != context.device:
+            raise ValueError(
+                f"All arrays must be on one device: `{first}` is on {context.device} and `{name}` is on "
+                f"{other.device}. Hint: move one of them first, for example with "
+                f"array_api_compat.to_device({name}, array_api_compat.device({first}))."
+            )
+    return context
+
+
+def _context(array: Any) -> Context:
+    """What one array is made of."""
+    xp = compat.array_namespace(array)
+    if isinstance(array, np.ndarray):
+        return Context(xp, "numpy", "cpu", on_gpu=False, traced=False, lazy=False)
+    if compat.is_torch_array(array):
+        off_cpu = array.device.type != "cpu"
+        return Context(xp, "torch", array.device, on_gpu=off_cpu, traced=False, lazy=False)
+    if compat.is_jax_array(array):
+        if _is_tracer(array):
+            return Context(xp, "jax", None, on_gpu=False, traced=True, lazy=False)
+        devices = array.devices()
+        off_cpu = any(device.platform != "cpu" for device in devices)
+        device = next(iter(devices)) if len(devices) == 1 else None
+        return Context(xp, "jax", device, on_gpu=off_cpu, traced=False, lazy=False)
+    if compat.is_dask_array(array):
+        return Context(xp, "dask", "cpu", on_gpu=False, traced=False, lazy=True)
+    device = compat.device(array)
+    library = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+    off_cpu = library == "cupy" or (library == "array_api_strict" and device != xp.Device("CPU_DEVICE"))
+    return Context(xp, library, device, on_gpu=off_cpu, traced=False, lazy=False)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value belongs to no library: Python's numbers, NumPy's, and 0-d arrays."""
+    if isinstance(value, int | float | complex | np.generic):
+        return True
+    return getattr(value, "ndim", None) == 0 and not _is_tracer(value)
+
+
+def _is_tracer(value: Any) -> bool:
+    """Whether JAX is tracing this value; JAX is looked up, not imported."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.core.Tracer)
+
+
+def _detached(value: Any) -> Any:
+    """A torch tensor outside autograd, sharing its memory; `asarray` would strip the caller's flag.
+
+    https://github.com/pytorch/pytorch/issues/170819
+    """
+    if compat.is_torch_array(value) and value.requires_grad:
+        return value.detach()
+    return value
+
+
+def _numeric(array: Any) -> Any:
+    """A NumPy array of numbers in the machine's byte order, or SciPy's errors."""
+    if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray | np.matrix):
+        kind = "numpy.matrix" if isinstance(array, np.matrix) else "numpy.ma.MaskedArray"
+        raise TypeError(f"Inputs of type `{kind}` are not supported.")
+    if array.dtype.kind not in "iufcb":
+        raise TypeError(
+            f"An argument has dtype `{array.dtype!r}`; only boolean and numerical dtypes are supported."
+        )
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _refuse_sparse(name: str, value: Any, error: type[Exception]) -> None:
+    """Raise for scipy.sparse and torch's sparse layouts, which would become 0-d objects or worse."""
+    scipy_sparse = sys.modules.get("scipy.sparse")
+    is_sparse = scipy_sparse is not None and scipy_sparse.issparse(value)
+    if is_sparse or (compat.is_torch_array(value) and "strided" not in str(value.layout)):
+        raise error(
+            f"Sparse arrays/matrices are not supported by this function, got `{name}` of type "
+            f"{_kind(value)}. Hint: convert it to a dense array first."
+        )
+
+
+def _listed(name: str, value: Any) -> Any:
+    """A list, a tuple or anything else that NumPy can read."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`{name}` must be an array or convertible to one, got {_kind(value)}.") from error
+
+
+def _to_numpy(name: str, value: Any) -> Any:
+    """Coerce an input to NumPy, for the switch turned off."""
+    if isinstance(value, int | float | complex):
+        return value
+    _refuse_sparse(name, value, TypeError)  # SciPy's error class in this mode
+    if isinstance(value, np.matrix):
+        value = value.A
+    if isinstance(value, np.ndarray) or not compat.is_array_api_obj(value):
+        return _numeric(value if isinstance(value, np.ndarray) else _listed(name, value))
+    try:
+        return _numeric(np.asarray(_detached(value)))
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise UnsupportedBackendError(
+            f"`{name}` must be convertible to NumPy while SCIPY_ARRAY_API is off, got {_kind(value)}. "
+            "Hint: set SCIPY_ARRAY_API=1, or copy it to the host first."
+        ) from error
+
+
+def _kind(value: Any) -> str:
+    """A value's type, as a user would name it."""
+    return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"

@@ -1,0 +1,42 @@
+"""The one hot operation, and which implementation of it serves a call.
+
+Only files in this package may import an array library or a compiler, and only when they are chosen.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from xpmeans._core.plan import Plan
+    from xpmeans._core.problem import Problem
+    from xpmeans._dispatch import Context
+
+
+class Step(NamedTuple):
+    """What one pass over the points yields; labels are nearest to the centroids of that pass."""
+
+    labels: Any  # (n,) int32
+    sums: Any  # (k, d) weighted sums of each centroid's points
+    counts: Any  # (k,) summed weights of each centroid's points
+
+
+class Kernel(Protocol):
+    """Find each point's nearest centroid and, per centroid, the weighted sum and count of its points.
+
+    A kernel's state is a tuple of arrays that belongs to the kernel alone: norms, shifts, bounds.
+    """
+
+    def start(self, x: Any, weights: Any | None, plan: "Plan") -> Any:
+        """Look at the points once; the state that the steps carry."""
+
+    def step(self, state: Any, centroids: Any) -> tuple[Any, Step]:
+        """One pass: labels, sums and counts for these centroids."""
+
+    def assign(self, x: Any, centroids: Any) -> tuple[Any, Any]:
+        """Labels and squared distances of points that need no sums."""
+
+
+def select(context: "Context", problem: "Problem") -> Kernel:
+    """Pick the kernel for a call. So far every call is served by the reference kernel."""
+    from xpmeans._core.nearest import Reference
+
+    return Reference(context.xp, context.device, problem.dtypes, problem.scale, problem.finite)
