@@ -14,7 +14,7 @@ from typing import Any
 from xpmeans import _rng
 from xpmeans._core import seeding
 from xpmeans._core.lloyd import lloyd
-from xpmeans._core.precision import peak, precision
+from xpmeans._core.precision import cast, peak, precision
 from xpmeans._core.problem import make_problem
 from xpmeans._dispatch import concrete, dispatch, returned
 from xpmeans._kernels import select
@@ -179,7 +179,8 @@ def kmeans2(
     given = minit == "matrix" or math.prod(getattr(k, "shape", ())) > 1
     if given:
         centroids = _as_centroids(k, data)
-        precision(xp, centroids.dtype, device)  # refuses what cannot be a centroid
+        if centroids.dtype != x.dtype:
+            precision(xp, centroids.dtype, device)  # refuses what cannot be a centroid
         reach += _reach(xp, centroids, check_finite)
         n_clusters = centroids.shape[0]
     else:
@@ -189,10 +190,10 @@ def kmeans2(
     if not given:
         centroids = seed_centroids(problem, n_clusters, draws)
 
-    result = lloyd(problem, select(context, problem), centroids, n_iter, on_empty)
+    result = lloyd(problem, select(problem), centroids, n_iter, on_empty)
     if result.empty:
         warnings.warn(_EMPTY, UserWarning, stacklevel=2)
-    centroid = xp.astype(result.centroids, dtypes.result, copy=False)
+    centroid = cast(xp, result.centroids, dtypes.result)
     return returned(user, [centroid[:, 0] if data.ndim == 1 else centroid, result.labels])
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xpmeans._core.loop import iterate
+from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem
 from xpmeans._kernels import Kernel
 
@@ -31,15 +32,15 @@ def lloyd(
     def step(state: Lloyd) -> Lloyd:
         kernel_state, (labels, sums, counts) = kernel.step(state.kernel_state, state.centroids)
         members = counts[:, None]
-        empty = bool(xp.any(counts == 0))
+        empty = not xp.all(counts)
         if empty:
             if on_empty is not None:
                 on_empty()
-            previous = xp.astype(state.centroids, sums.dtype, copy=False)
-            moved = xp.where(members > 0, sums / xp.where(members > 0, members, 1.0), previous)
+            means = sums / xp.where(members > 0, members, 1.0)
+            means = xp.where(members > 0, means, cast(xp, state.centroids, means.dtype))
         else:
-            moved = sums / members
-        moved = xp.astype(moved, problem.dtypes.compute, copy=False)
+            means = sums / members
+        moved = cast(xp, means, problem.dtypes.compute)
         return Lloyd(moved, labels, state.empty or empty, state.n_iter + 1, kernel_state)
 
     start = Lloyd(centroids, None, False, 0, kernel.start(problem.x, None, problem.plan))

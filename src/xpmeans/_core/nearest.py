@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from xpmeans._core.plan import Plan, make_plan
-from xpmeans._core.precision import Precision
+from xpmeans._core.precision import Precision, cast
 from xpmeans._kernels import Step
 
 
@@ -52,24 +52,24 @@ class Reference:
 
     xp: ModuleType
     device: Any
-    precision: Precision
+    dtypes: Precision
     scale: float = 1.0
     finite: bool = True
 
     def start(self, x: Any, weights: Any | None, plan: Plan) -> State:
         """Find the shift and each point's distance from it: two passes."""
-        xp, sums = self.xp, self.precision.sums
+        xp, sums = self.xp, self.dtypes.sums
         n, d = x.shape
         if not self.finite:
-            valid = xp.astype(xp.all(xp.isfinite(x), axis=1), sums)
+            valid = cast(xp, xp.all(xp.isfinite(x), axis=1), sums)
             weights = valid if weights is None else weights * valid
         total = PairwiseSum()
         for rows in chunks(n, plan.rows):
-            points = xp.astype(self._scaled(x[rows, ...]), sums, copy=False)
+            points = cast(xp, self._scaled(x[rows, ...]), sums)
             total.add(xp.ones(points.shape[0], dtype=sums, device=self.device) @ points)
         # Rounded to the dtype of scores, for points and centroids must be shifted by the same number.
-        shift = xp.astype(total.value / n, self.precision.compute, copy=False)
-        ones = xp.ones(d, dtype=self.precision.compute, device=self.device)
+        shift = cast(xp, total.value / n, self.dtypes.compute)
+        ones = xp.ones(d, dtype=self.dtypes.compute, device=self.device)
         norms = []
         for rows in chunks(n, plan.rows):
             points = self._scaled(x[rows, ...]) - shift
@@ -82,7 +82,7 @@ class Reference:
         sums, counts = PairwiseSum(), PairwiseSum()
 
         def collect(members: Any, points: Any, weights: Any, unit: bool) -> None:
-            points = self.xp.astype(points, self.precision.sums, copy=False)
+            points = cast(self.xp, points, self.dtypes.sums)
             sums.add(members @ (points if unit else points * weights[:, None]))
             counts.add(members @ weights)
 
@@ -94,7 +94,7 @@ class Reference:
         """Labels, and squared distances by differences."""
         xp = self.xp
         n, d = x.shape
-        plan = make_plan(n, d, centroids.shape[0], xp.finfo(self.precision.compute).bits // 8)
+        plan = make_plan(n, d, centroids.shape[0], xp.finfo(self.dtypes.compute).bits // 8)
         state = self.start(x, None, plan)
         book = self._book(state, centroids)
         labels = self._label(state, book)
@@ -107,27 +107,27 @@ class Reference:
 
     def _label(self, state: State, book: Book, collect: Callable[..., None] | None = None) -> Any:
         """Labels of all points; `collect` gets (k, m) members, the m points and their weights."""
-        xp, sums = self.xp, self.precision.sums
+        xp, sums = self.xp, self.dtypes.sums
         n = state.x.shape[0]
         index = xp.arange(book.points.shape[0], dtype=sums, device=self.device)
         ones = xp.ones(state.plan.rows, dtype=sums, device=self.device)
-        slack = self._slack(book, state.norms, self.precision.compute)
-        narrow = xp.astype(-book.points, self.precision.compute, copy=False)
-        half_squares = xp.astype(book.half_squares, self.precision.compute, copy=False)[:, None]
+        slack = self._slack(book, state.norms, self.dtypes.compute)
+        narrow = cast(xp, -book.points, self.dtypes.compute)
+        half_squares = cast(xp, book.half_squares, self.dtypes.compute)[:, None]
         labels, settled, open_points = [], [], False
         for rows in chunks(n, state.plan.rows):
             points = self._scaled(state.x[rows, ...])
             scores = narrow @ (points - state.shift).T
             scores += half_squares
-            members = xp.astype(scores <= xp.min(scores, axis=0) + slack[rows], sums)
+            members = cast(xp, scores <= xp.min(scores, axis=0) + slack[rows], sums)
             # Where a point has one candidate the product with the index is its label.
-            labels.append(xp.astype(index @ members, xp.int32))
+            labels.append(cast(xp, index @ members, xp.int32))
             single = xp.ones_like(index) @ members == 1
             settled.append(single)
             weights = ones[: points.shape[0]] if state.weights is None else state.weights[rows]
             unit = state.weights is None
             if not xp.all(single):
-                weights = weights * xp.astype(single, sums)
+                weights = weights * cast(xp, single, sums)
                 open_points, unit = True, False
             if collect is not None:
                 collect(members, points, weights, unit)
@@ -142,8 +142,8 @@ class Reference:
         The i-th open point is where the running count of open points first reaches i, and the running
         count is also each point's place among the answers: neither compaction nor scatter is needed.
         """
-        xp, sums, block = self.xp, self.precision.sums, state.plan.block
-        rank = xp.cumulative_sum(xp.astype(~settled, xp.int32), dtype=xp.int32)
+        xp, sums, block = self.xp, self.dtypes.sums, state.plan.block
+        rank = xp.cumulative_sum(cast(xp, ~settled, xp.int32), dtype=xp.int32)
         found = rank[-1]
         index = xp.arange(book.points.shape[0], dtype=xp.int32, device=self.device)
         answers = [labels[:1]]  # the place of the settled points before the first open one
@@ -151,11 +151,11 @@ class Reference:
             order = xp.arange(first, first + block, dtype=xp.int32, device=self.device)
             place = xp.searchsorted(rank, xp.minimum(order, found))
             points = self._scaled(xp.take(state.x, place, axis=0))
-            answer = self._decide(xp.astype(points, sums, copy=False) - state.shift, book)
+            answer = self._decide(cast(xp, points, sums) - state.shift, book)
             answers.append(answer)
             if collect is not None:
-                members = xp.astype(index[:, None] == answer[None, :], sums)
-                weights = xp.astype(order <= found, sums)  # the last block is filled up with repeats
+                members = cast(xp, index[:, None] == answer[None, :], sums)
+                weights = cast(xp, order <= found, sums)  # the last block is filled up with repeats
                 if state.weights is not None:
                     weights = weights * xp.take(state.weights, place, axis=0)
                 collect(members, points, weights, False)
@@ -164,13 +164,13 @@ class Reference:
     def _decide(self, points: Any, book: Book) -> Any:
         """Nearest centroid of a few points in the widest dtype: by scores if certain, else by differences."""
         xp = self.xp
-        if self.precision.sums != self.precision.compute:
+        if self.dtypes.sums != self.dtypes.compute:
             norms = xp.sqrt(xp.sum(points * points, axis=1))
             scores = book.half_squares[:, None] - book.points @ points.T
-            slack = self._slack(book, norms, self.precision.sums)
+            slack = self._slack(book, norms, self.dtypes.sums)
             candidates = scores <= xp.min(scores, axis=0) + slack
-            if xp.all(xp.sum(xp.astype(candidates, xp.int32), axis=0) == 1):
-                return xp.astype(xp.argmin(scores, axis=0), xp.int32)
+            if xp.all(xp.sum(cast(xp, candidates, xp.int32), axis=0) == 1):
+                return cast(xp, xp.argmin(scores, axis=0), xp.int32)
         squares = xp.zeros((points.shape[0], book.points.shape[0]), dtype=points.dtype, device=self.device)
         for column in range(points.shape[1]):
             difference = points[:, column, None] - book.points[None, :, column]
@@ -178,7 +178,7 @@ class Reference:
             squares += difference
         if not self.finite:
             squares = xp.where(xp.isfinite(book.half_squares), squares, xp.inf)
-        return xp.astype(xp.argmin(squares, axis=1), xp.int32)
+        return cast(xp, xp.argmin(squares, axis=1), xp.int32)
 
     def _slack(self, book: Book, norms: Any, dtype: Any) -> Any:
         """Twice the bound on a score's rounding, for points of these norms: (n,) in `dtype`.
@@ -192,13 +192,13 @@ class Reference:
         squares = book.half_squares
         if not self.finite:
             squares = xp.where(xp.isfinite(squares), squares, 0.0)
-        reach = xp.astype(xp.sqrt(2 * xp.max(squares)), dtype, copy=False)
+        reach = cast(xp, xp.sqrt(2 * xp.max(squares)), dtype)
         return (norms + reach) * (unit * reach)
 
     def _book(self, state: State, centroids: Any) -> Book:
         """Centroids scaled and shifted like the points; a centroid that is not finite at infinity."""
         xp = self.xp
-        points = xp.astype(centroids, self.precision.sums, copy=False)
+        points = cast(xp, centroids, self.dtypes.sums)
         if self.scale != 1:
             points = points * self.scale
         points = points - state.shift
@@ -211,7 +211,7 @@ class Reference:
 
     def _scaled(self, points: Any) -> Any:
         """Points of one chunk in the dtype of scores, free of overflow."""
-        points = self.xp.astype(points, self.precision.compute, copy=False)
+        points = cast(self.xp, points, self.dtypes.compute)
         if self.scale != 1:
             points = points * self.scale
         if not self.finite:
@@ -220,7 +220,7 @@ class Reference:
 
     def _exact(self, state: State, points: Any) -> Any:
         """Points of one chunk, shifted without rounding them to the dtype of scores."""
-        return self.xp.astype(self._scaled(points), self.precision.sums, copy=False) - state.shift
+        return cast(self.xp, self._scaled(points), self.dtypes.sums) - state.shift
 
 
 class PairwiseSum:

@@ -14,10 +14,13 @@ BLOCK = 64
 
 
 class Plan(NamedTuple):
-    """Sizes of one problem: `rows` points per chunk, `block` unsettled points at a time."""
+    """Sizes of one problem of n points in d dimensions and k centroids."""
 
-    rows: int
-    block: int
+    n: int
+    d: int
+    k: int
+    rows: int  # points of a chunk
+    block: int  # unsettled points decided at a time
 
 
 @lru_cache(maxsize=256)
@@ -28,4 +31,4 @@ def make_plan(n: int, d: int, k: int, itemsize: int, budget: int = BUDGET) -> Pl
     a float64 per centroid, and its coordinates shifted and in float64.
     """
     per_point = k * (itemsize + 9) + d * (2 * itemsize + 8)
-    return Plan(rows=min(n, max(1, budget // per_point)), block=min(n, BLOCK))
+    return Plan(n, d, k, rows=min(n, max(1, budget // per_point)), block=min(n, BLOCK))

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from xpmeans._core.nearest import PairwiseSum, chunks, joined
+from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem
 from xpmeans._rng import Draws
 
@@ -35,7 +36,7 @@ def plus_plus(problem: Problem, k: int, draws: Draws) -> Any:
         # Rounding may leave the last value below the draw: then the last point that can be chosen is.
         draw = xp.asarray(draws.uniform(), dtype=nearest.dtype, device=problem.device)
         before = cumulative < xp.minimum(draw, cumulative[-1])
-        chosen.append(int(xp.sum(xp.astype(before, xp.int64))))
+        chosen.append(int(xp.sum(cast(xp, before, xp.int64))))
     return _rows(problem, chosen)
 
 
@@ -45,7 +46,7 @@ def gaussian(problem: Problem, k: int, draws: Draws) -> Any:
     n, d = problem.x.shape
 
     def scaled(rows: slice) -> Any:
-        return xp.astype(problem.x[rows, ...], dtype, copy=False) * scale
+        return cast(xp, problem.x[rows, ...], dtype) * scale
 
     total = PairwiseSum()
     for rows in chunks(n, problem.plan.rows):
@@ -102,17 +103,17 @@ def _rows(problem: Problem, rows: Any) -> Any:
     """
     xp = problem.xp
     index = xp.asarray(rows, dtype=xp.int64, device=problem.device)
-    return xp.astype(xp.take(problem.x, index, axis=0), problem.dtypes.compute, copy=False)
+    return cast(xp, xp.take(problem.x, index, axis=0), problem.dtypes.compute)
 
 
 def _squared_distances(problem: Problem, centroid: Any) -> Any:
     """Scaled squared distance of every point from one centroid, by differences."""
     xp, dtype = problem.xp, problem.dtypes.sums
-    centroid = xp.astype(centroid, dtype, copy=False) * problem.scale
+    centroid = cast(xp, centroid, dtype) * problem.scale
     ones = xp.ones(centroid.shape[1], dtype=dtype, device=problem.device)
     parts = []
     for rows in chunks(problem.x.shape[0], problem.plan.rows):
-        points = xp.astype(problem.x[rows, ...], dtype, copy=False)
+        points = cast(xp, problem.x[rows, ...], dtype)
         difference = (points if problem.scale == 1 else points * problem.scale) - centroid
         difference *= difference
         parts.append(difference @ ones)  # several times faster than a sum along short rows

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     from xpmeans._core.plan import Plan
     from xpmeans._core.problem import Problem
-    from xpmeans._dispatch import Context
 
 
 class Step(NamedTuple):
@@ -35,8 +34,11 @@ class Kernel(Protocol):
         """Labels and squared distances of points that need no sums."""
 
 
-def select(context: "Context", problem: "Problem") -> Kernel:
-    """Pick the kernel for a call. So far every call is served by the reference kernel."""
+def select(problem: "Problem") -> Kernel:
+    """Pick the kernel for a problem."""
+    from xpmeans._core.brute import LIMIT, BruteForce
     from xpmeans._core.nearest import Reference
 
-    return Reference(context.xp, context.device, problem.dtypes, problem.scale, problem.finite)
+    n, d, k, *_ = problem.plan
+    kernel = BruteForce if n * d * k <= LIMIT else Reference
+    return kernel(problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)
