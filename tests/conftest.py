@@ -96,7 +96,9 @@ def _dask(chunking: str) -> Callable[[Any], Any]:
         n = array.shape[0]
         if chunking == "one":
             return da.from_array(array, chunks=-1)
-        uneven = da.from_array(array, chunks=((1, n - 1) if n > 1 else (n,), *((m,) for m in array.shape[1:])))
+        uneven = da.from_array(
+            array, chunks=((1, n - 1) if n > 1 else (n,), *((m,) for m in array.shape[1:]))
+        )
         if chunking == "uneven":
             return uneven
         return uneven[da.from_array(np.ones(n, dtype=bool), chunks=uneven.chunks[0])]

@@ -37,7 +37,8 @@ class State(NamedTuple):
 class Book(NamedTuple):
     """Centroids made ready for one pass: scaled, shifted."""
 
-    points: Any  # (k, d) in the dtype of sums
+    plain: Any  # (k, d) in the dtype of sums, scaled only
+    points: Any  # (k, d) shifted too
     half_squares: Any  # (k,) half the squared norms, in the dtype of sums
 
 
@@ -60,9 +61,6 @@ class Reference:
         """Find the shift and each point's distance from it: two passes."""
         xp, sums = self.xp, self.dtypes.sums
         n, d = x.shape
-        if not self.finite:
-            valid = cast(xp, xp.all(xp.isfinite(x), axis=1), sums)
-            weights = valid if weights is None else weights * valid
         total = PairwiseSum()
         for rows in chunks(n, plan.rows):
             points = cast(xp, self._scaled(x[rows, ...]), sums)
@@ -75,6 +73,9 @@ class Reference:
             points = self._scaled(x[rows, ...]) - shift
             points *= points
             norms.append(xp.sqrt(points @ ones))
+        if not self.finite:
+            valid = cast(xp, self._valid(x, plan), sums)
+            weights = valid if weights is None else weights * valid
         return State(x, weights, shift, joined(xp, norms), plan)
 
     def step(self, state: State, centroids: Any) -> tuple[State, Step]:
@@ -100,8 +101,8 @@ class Reference:
         labels = self._label(state, book)
         squares = []
         for rows in chunks(n, plan.rows):
-            nearest = xp.take(book.points, labels[rows], axis=0)
-            difference = self._exact(state, x[rows, ...]) - nearest
+            points = cast(xp, self._scaled(x[rows, ...]), self.dtypes.sums)
+            difference = points - xp.take(book.plain, labels[rows], axis=0)
             squares.append(xp.sum(difference * difference, axis=1) / self.scale**2)
         return labels, joined(xp, squares)
 
@@ -132,7 +133,9 @@ class Reference:
             if collect is not None:
                 collect(members, points, weights, unit)
         label = joined(xp, labels)
-        return self._settle(state, book, label, joined(xp, settled), collect) if open_points else label
+        if open_points:
+            label = self._settle(state, book, label, joined(xp, settled), collect)
+        return label if self.finite else xp.where(self._valid(state.x, state.plan), label, 0)
 
     def _settle(
         self, state: State, book: Book, labels: Any, settled: Any, collect: Callable[..., None] | None
@@ -150,8 +153,8 @@ class Reference:
         for first in range(1, int(found) + 1, block):
             order = xp.arange(first, first + block, dtype=xp.int32, device=self.device)
             place = xp.searchsorted(rank, xp.minimum(order, found))
-            points = self._scaled(xp.take(state.x, place, axis=0))
-            answer = self._decide(cast(xp, points, sums) - state.shift, book)
+            points = cast(xp, self._scaled(xp.take(state.x, place, axis=0)), sums)
+            answer = self._decide(points, book, state.shift)
             answers.append(answer)
             if collect is not None:
                 members = cast(xp, index[:, None] == answer[None, :], sums)
@@ -161,19 +164,20 @@ class Reference:
                 collect(members, points, weights, False)
         return xp.where(settled, labels, xp.take(xp.concat(answers), rank, axis=0))
 
-    def _decide(self, points: Any, book: Book) -> Any:
+    def _decide(self, points: Any, book: Book, shift: Any) -> Any:
         """Nearest centroid of a few points in the widest dtype: by scores if certain, else by differences."""
         xp = self.xp
         if self.dtypes.sums != self.dtypes.compute:
-            norms = xp.sqrt(xp.sum(points * points, axis=1))
-            scores = book.half_squares[:, None] - book.points @ points.T
+            shifted = points - shift
+            norms = xp.sqrt(xp.sum(shifted * shifted, axis=1))
+            scores = book.half_squares[:, None] - book.points @ shifted.T
             slack = self._slack(book, norms, self.dtypes.sums)
             candidates = scores <= xp.min(scores, axis=0) + slack
             if xp.all(xp.sum(cast(xp, candidates, xp.int32), axis=0) == 1):
                 return cast(xp, xp.argmin(scores, axis=0), xp.int32)
-        squares = xp.zeros((points.shape[0], book.points.shape[0]), dtype=points.dtype, device=self.device)
+        squares = xp.zeros((points.shape[0], book.plain.shape[0]), dtype=points.dtype, device=self.device)
         for column in range(points.shape[1]):
-            difference = points[:, column, None] - book.points[None, :, column]
+            difference = points[:, column, None] - book.plain[None, :, column]
             difference *= difference
             squares += difference
         if not self.finite:
@@ -201,13 +205,13 @@ class Reference:
         points = cast(xp, centroids, self.dtypes.sums)
         if self.scale != 1:
             points = points * self.scale
-        points = points - state.shift
+        plain, points = points, points - state.shift
         half_squares = xp.sum(points * points, axis=1) * 0.5
         if not self.finite:
             valid = xp.isfinite(half_squares)
             points = xp.where(valid[:, None], points, 0.0)
             half_squares = xp.where(valid, half_squares, xp.inf)
-        return Book(points, half_squares)
+        return Book(plain, points, half_squares)
 
     def _scaled(self, points: Any) -> Any:
         """Points of one chunk in the dtype of scores, free of overflow."""
@@ -218,9 +222,11 @@ class Reference:
             points = self.xp.where(self.xp.isfinite(points), points, 0.0)
         return points
 
-    def _exact(self, state: State, points: Any) -> Any:
-        """Points of one chunk, shifted without rounding them to the dtype of scores."""
-        return cast(self.xp, self._scaled(points), self.dtypes.sums) - state.shift
+    def _valid(self, x: Any, plan: Plan) -> Any:
+        """Which points are finite."""
+        xp, compute = self.xp, self.dtypes.compute
+        parts = (x[rows, ...] for rows in chunks(plan.n, plan.rows))
+        return joined(xp, [xp.all(xp.isfinite(cast(xp, part, compute)), axis=1) for part in parts])
 
 
 class PairwiseSum:

@@ -31,12 +31,13 @@ def plus_plus(problem: Problem, k: int, draws: Draws) -> Any:
     for _ in range(k - 1):
         squares = _squared_distances(problem, _rows(problem, chosen[-1:]))
         nearest = squares if nearest is None else xp.minimum(nearest, squares)
+        if not problem.finite:
+            nearest = xp.where(xp.isfinite(nearest), nearest, 0.0)
         total = xp.sum(nearest)
         cumulative = xp.cumulative_sum(nearest / xp.where(total > 0, total, 1.0))
         # Rounding may leave the last value below the draw: then the last point that can be chosen is.
         draw = xp.asarray(draws.uniform(), dtype=nearest.dtype, device=problem.device)
-        before = cumulative < xp.minimum(draw, cumulative[-1])
-        chosen.append(int(xp.sum(cast(xp, before, xp.int64))))
+        chosen.append(int(xp.searchsorted(cumulative, xp.minimum(draw, cumulative[-1])[None])[0]))
     return _rows(problem, chosen)
 
 
@@ -102,7 +103,7 @@ def _rows(problem: Problem, rows: Any) -> Any:
     The numbers are an array also for a single row: JAX then compiles one gather, not one for each row.
     """
     xp = problem.xp
-    index = xp.asarray(rows, dtype=xp.int64, device=problem.device)
+    index = xp.asarray(rows, device=problem.device)
     return cast(xp, xp.take(problem.x, index, axis=0), problem.dtypes.compute)
 
 
