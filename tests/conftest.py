@@ -16,6 +16,10 @@ from hypothesis import HealthCheck, settings
 
 import xpmeans
 
+# A second simulated device, so that tests can see whether results stay on the device of the data.
+# It must be asked for before JAX starts.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+
 LIBRARIES = ("numpy", "torch", "jax", "dask", "array_api_strict", "cupy")
 
 for name, examples in (("default", 150), ("long", 20_000)):
@@ -139,6 +143,13 @@ def lib(request: pytest.FixtureRequest) -> Iterator[Library]:
     """Each library in turn, inside `xpmeans.array_api(True)`."""
     with xpmeans.array_api(True):
         yield request.param
+
+
+@pytest.fixture(params=[lib for lib in ALL if not lib.lazy], ids=lambda library: library.id)
+def eager(request: pytest.FixtureRequest) -> Library:
+    """The libraries that kernels see: Dask arrays are computed before."""
+    library: Library = request.param
+    return library
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,8 @@ from conftest import Library, blobs, nearest
 import xpmeans._core.precision
 from xpmeans.vq import ClusterError, kmeans2
 
+pytestmark = pytest.mark.filterwarnings("ignore:One of the clusters is empty:UserWarning")
+
 
 def run(lib: Library, x: np.ndarray, k: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """`kmeans2` on a library's arrays, answered in NumPy's."""
@@ -90,7 +92,6 @@ def test_defect_05_an_outlier_far_from_all_others(lib: Library) -> None:
     np.testing.assert_array_equal(one_pass(lib, x, x[:9]), nearest(x, x[:9]))
 
 
-@pytest.mark.filterwarnings("ignore:One of the clusters is empty")
 @pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "bool"])
 @pytest.mark.parametrize("n", [60, 6000])
 def test_defect_06_integers_and_booleans(lib: Library, dtype: str, n: int) -> None:
@@ -214,7 +215,6 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:One of the clusters is empty")
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_defect_13_random_on_data_without_full_rank(lib: Library, name: str) -> None:
     x = DEGENERATE[name]

@@ -95,9 +95,10 @@ def dispatch(**inputs: Any) -> tuple[Context, list[Any]]:
         if _is_number(value):
             continue
         _refuse_sparse(name, value, ValueError)
-        if compat.is_array_api_obj(value):
-            if isinstance(value, np.ndarray):
-                values[name] = _numeric(value)
+        if isinstance(value, np.ndarray):
+            values[name] = value = _numeric(value)
+            contexts[name] = _context(value)
+        elif compat.is_array_api_obj(value):
             contexts[name] = _context(value)
         else:
             values[name] = _numeric(_listed(name, value))
@@ -113,15 +114,16 @@ def concrete(context: Context, arrays: list[Any]) -> tuple[Context, list[Any]]:
     """Compute Dask arrays, once each, into NumPy arrays to work on; others pass."""
     if not context.lazy:
         return context, arrays
-    computed = []
-    for array in arrays:
-        if compat.is_dask_array(array):
-            array = array.compute()
-            if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-                raise TypeError(f"Inputs of type `dask.array` with {_kind(array)} chunks are not supported.")
-            array = _numeric(array)
-        computed.append(array)
+    computed = [_computed(array) if compat.is_dask_array(array) else array for array in arrays]
     return _context(np.empty(0)), computed
+
+
+def _computed(array: Any) -> Any:
+    """The NumPy array of a Dask array; chunks of other kinds would lose their mask or their device."""
+    array = array.compute()
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"Inputs of type `dask.array` with {_kind(array)} chunks are not supported.")
+    return _numeric(array)
 
 
 def returned(context: Context, arrays: list[Any]) -> tuple[Any, ...]:
@@ -236,6 +238,8 @@ def _to_numpy(name: str, value: Any) -> Any:
         value = value.A
     if isinstance(value, np.ndarray) or not compat.is_array_api_obj(value):
         return _numeric(value if isinstance(value, np.ndarray) else _listed(name, value))
+    if compat.is_dask_array(value):
+        return _computed(value)
     try:
         return _numeric(np.asarray(_detached(value)))
     except (TypeError, RuntimeError, NotImplementedError) as error:

@@ -89,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     text = "reduce a picture to a few colours: kmeans2 finds them, every pixel gets the nearest"
     quantize = commands.add_parser("quantize", help=text, description=text)
     quantize.set_defaults(run=_quantize)
-    quantize.add_argument("input", metavar="IN", type=Path, help="a picture that Pillow can read")
+    quantize.add_argument(
+        "input", metavar="IN", type=Path, help="a picture; what is transparent becomes white"
+    )
     quantize.add_argument("output", metavar="OUT.png", type=Path, help="the palette PNG to write")
     quantize.add_argument("--backend", choices=_BACKENDS, default="numpy", help="default: numpy")
     for option, letter, rule, default, text in (

@@ -14,12 +14,12 @@ matrix product, in float64 where the device has it. Two products and a minimum p
 Cost of a step: O(nkd) time, O(plan.rows * k) memory.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from xpmeans._core.plan import Plan, make_plan
+from xpmeans._core.plan import Plan, chunks, make_plan
 from xpmeans._core.precision import Precision, cast
 from xpmeans._kernels import Step
 
@@ -254,12 +254,6 @@ class PairwiseSum:
         for _, partial in reversed(self._waiting[:-1]):
             total = partial + total
         return total
-
-
-def chunks(n: int, rows: int) -> Iterator[slice]:
-    """Slices of at most `rows` that cover n rows."""
-    for start in range(0, n, rows):
-        yield slice(start, min(start + rows, n))
 
 
 def joined(xp: ModuleType, parts: list[Any]) -> Any:

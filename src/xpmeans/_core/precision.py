@@ -4,6 +4,8 @@ import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from xpmeans._core.plan import chunks
+
 
 class Precision(NamedTuple):
     """The dtypes of one call."""
@@ -55,8 +57,8 @@ def peak(xp: ModuleType, x: Any) -> float:
     real = xp.isdtype(x.dtype, "real floating")
     rows = max(1, (1 << 20) // x.shape[1])
     reach = 0.0
-    for start in range(0, x.shape[0], rows):
-        part = x[start : start + rows, ...]
+    for chunk in chunks(x.shape[0], rows):
+        part = x[chunk, ...]
         if real and not xp.all(xp.isfinite(part)):
             return math.nan
         reach = max(reach, -float(xp.min(part)), float(xp.max(part)))

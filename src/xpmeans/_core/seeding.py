@@ -8,7 +8,8 @@ import math
 from types import ModuleType
 from typing import Any
 
-from xpmeans._core.nearest import PairwiseSum, chunks, joined
+from xpmeans._core.nearest import PairwiseSum, joined
+from xpmeans._core.plan import chunks
 from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem
 from xpmeans._rng import Draws

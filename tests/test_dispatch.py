@@ -1,0 +1,323 @@
+"""Inputs of all kinds, the switch, and what must not change."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Library, blobs
+
+import xpmeans
+from xpmeans._dispatch import array_api_enabled, dispatch
+from xpmeans.vq import kmeans2
+
+X = blobs()
+
+pytestmark = pytest.mark.filterwarnings("ignore:One of the clusters is empty")
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "False", "no", "off", " OFF "])
+def test_values_that_mean_off(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("SCIPY_ARRAY_API", value)
+    assert not array_api_enabled()
+
+
+@pytest.mark.parametrize("value", ["1", "true", "on", "yes", '["torch"]'])
+def test_values_that_mean_on(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("SCIPY_ARRAY_API", value)
+    assert array_api_enabled()
+
+
+def test_unset_means_off_and_is_read_at_each_call(lib: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = lib(X)
+    with xpmeans.array_api(False):
+        assert isinstance(kmeans2(data, 3, rng=0)[0], np.ndarray)
+        with xpmeans.array_api(True):
+            assert type(kmeans2(data, 3, rng=0)[0]) is type(data)
+        assert isinstance(kmeans2(data, 3, rng=0)[1], np.ndarray)
+
+
+def test_the_environment_decides_outside_a_block(lib: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = lib(X)
+    kinds = []
+
+    def call() -> None:  # a new thread has no override
+        kinds.append(type(kmeans2(data, 3, rng=0)[0]))
+
+    for value in ("1", "0"):
+        monkeypatch.setenv("SCIPY_ARRAY_API", value)
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+    assert kinds == [type(data), np.ndarray]
+
+
+def test_the_override_belongs_to_its_thread() -> None:
+    inside, seen = threading.Barrier(2), {}
+
+    def work(name: str, enabled: bool) -> None:
+        with xpmeans.array_api(enabled):
+            inside.wait(10)
+            seen[name] = array_api_enabled()
+            inside.wait(10)
+
+    threads = [threading.Thread(target=work, args=(str(flag), flag)) for flag in (True, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {"True": True, "False": False}
+    assert not array_api_enabled()
+
+
+def test_the_override_ends_with_an_error() -> None:
+    with pytest.raises(KeyError), xpmeans.array_api(True):
+        raise KeyError
+    assert not array_api_enabled()
+
+
+def test_results_keep_library_and_dtype(lib: Library) -> None:
+    for dtype in ("float32", "float64"):
+        data = lib(X.astype(dtype))
+        for minit in ("random", "points", "++"):
+            centroid, label = kmeans2(data, 3, minit=minit, rng=0)
+            assert type(centroid) is type(label) is type(data)
+            assert centroid.dtype == data.dtype
+            assert lib.numpy(label).dtype == np.int32
+            assert tuple(centroid.shape) == (3, 2)
+
+
+def test_inputs_are_not_changed(lib: Library) -> None:
+    x, book = X.copy(), X[:3].copy()
+    data, k = lib(x), lib(book)
+    centroid, _ = kmeans2(data, k, minit="matrix", iter=1)
+    np.testing.assert_array_equal(lib.numpy(data), lib.numpy(lib(X)))
+    np.testing.assert_array_equal(lib.numpy(k), lib.numpy(lib(X[:3])))
+    if lib.id == "numpy":
+        assert not np.shares_memory(centroid, k)
+        assert centroid.flags.writeable
+        assert centroid.flags.c_contiguous
+
+
+@pytest.mark.parametrize("minit", ["matrix", "points"])
+def test_an_empty_cluster_does_not_hand_back_the_callers_book(minit: str) -> None:
+    book = np.array([[0.0, 0.0], [900.0, 900.0]])
+    with pytest.warns(UserWarning, match="One of the clusters is empty"):
+        centroid, _ = kmeans2(X, book, minit=minit, iter=1)
+    assert not np.shares_memory(centroid, book)
+    np.testing.assert_array_equal(centroid[1], book[1])
+
+
+LAYOUTS = {
+    "Fortran": np.asfortranarray,
+    "strided": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "negative": lambda x: x[::-1].copy()[::-1],
+    "columns": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "unaligned": lambda x: np.frombuffer(b"0" + x.tobytes(), dtype="V1")[1:].view(x.dtype).reshape(x.shape),
+    "big-endian": lambda x: x.astype(">f8"),
+    "list": lambda x: x.tolist(),
+    "tuple": lambda x: tuple(map(tuple, x)),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("n", [60, 9000])
+@pytest.mark.parametrize("enabled", [True, False])
+def test_layouts_give_the_same_answer(name: str, n: int, enabled: bool) -> None:
+    x = blobs(n)
+    expected, expected_label = kmeans2(x, 3, minit="++", rng=0)
+    with xpmeans.array_api(enabled):
+        centroid, label = kmeans2(LAYOUTS[name](x), 3, minit="++", rng=0)
+    np.testing.assert_array_equal(label, expected_label)
+    np.testing.assert_allclose(centroid, expected, rtol=1e-14)
+
+
+def test_objects_with_an_array_method() -> None:
+    class Frame:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            return X
+
+    with xpmeans.array_api(True):
+        np.testing.assert_array_equal(kmeans2(Frame(), 3, rng=0)[1], kmeans2(X, 3, rng=0)[1])
+
+
+def test_lists_adopt_the_library_of_the_arrays(lib: Library) -> None:
+    context, (data, k) = dispatch(data=lib(X), k=[[0.0, 1.0], [2.0, 3.0]])
+    assert context.library == lib.name
+    if not lib.lazy:
+        assert type(k) is type(data)
+
+
+def test_mixed_libraries(lib: Library) -> None:
+    if lib.name == "numpy":
+        return
+    with pytest.raises(TypeError, match=rf"`data` is a {lib.name} array and `k` is a numpy array.*Hint"):
+        kmeans2(lib(X), X[:3])
+    with pytest.raises(TypeError, match=rf"`data` is a numpy array and `k` is a {lib.name} array.*Hint"):
+        kmeans2(X, lib(X[:3]))
+
+
+def test_mixed_libraries_with_the_switch_off(lib: Library) -> None:
+    with xpmeans.array_api(False):
+        expected = kmeans2(lib.numpy(lib(X)), lib.numpy(lib(X[:3])), minit="matrix")
+        centroid, label = kmeans2(lib(X), X[:3].astype(lib.numpy(lib(X)).dtype), minit="matrix")
+    np.testing.assert_array_equal(centroid, expected[0])
+    np.testing.assert_array_equal(label, expected[1])
+
+
+def test_mixed_devices() -> None:
+    strict = pytest.importorskip("array_api_strict")
+    data = strict.asarray(X, device=strict.Device("device1"))
+    with (
+        xpmeans.array_api(True),
+        pytest.raises(ValueError, match="`data` is on .*device1.* and `k` is on .*Hint"),
+    ):
+        kmeans2(data, strict.asarray(X[:3]))
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (X.astype(object), TypeError, r"dtype `dtype\('O'\)`; only boolean and numerical"),
+        (X.astype(str), TypeError, "only boolean and numerical dtypes are supported"),
+        (np.zeros((3, 2), dtype="datetime64[D]"), TypeError, "only boolean and numerical dtypes"),
+        (None, TypeError, "only boolean and numerical dtypes"),
+        ([[1.0], [1.0, 2.0]], TypeError, "`data` must be an array or convertible to one, got builtins.list"),
+        (X.astype(complex), ValueError, "Unsupported dtype complex128"),
+        (X.astype(np.longdouble), TypeError, "type other than float or double not supported"),
+        (np.float64(3), ValueError, "Input of rank > 2 is not supported. `data` must be 1-D or 2-D, got 0-D"),
+        (np.zeros((2, 2, 2)), ValueError, "Input of rank > 2 is not supported. .*, got 3-D"),
+    ],
+)
+def test_what_is_no_array_of_points(enabled: bool, data: Any, error: type[Exception], message: str) -> None:
+    with xpmeans.array_api(enabled), pytest.raises(error, match=message):
+        kmeans2(data, 2, rng=0)
+
+
+def test_np_matrix() -> None:
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.matrix(X)
+    with xpmeans.array_api(True), pytest.raises(TypeError, match=r"Inputs of type `numpy\.matrix`"):
+        kmeans2(matrix, 3)
+    centroid, _ = kmeans2(matrix, 3, rng=0)
+    assert type(centroid) is np.ndarray
+    np.testing.assert_array_equal(centroid, kmeans2(X, 3, rng=0)[0])
+
+
+def test_sparse() -> None:
+    import scipy.sparse
+
+    sparse = scipy.sparse.csr_array(X)
+    for enabled, error in ((True, ValueError), (False, TypeError)):  # SciPy's classes
+        with (
+            xpmeans.array_api(enabled),
+            pytest.raises(error, match="Sparse arrays/matrices are not supported"),
+        ):
+            kmeans2(sparse, 3)
+
+
+def test_torch_sparse() -> None:
+    torch = pytest.importorskip("torch")
+    with xpmeans.array_api(True), pytest.raises(ValueError, match="Sparse arrays/matrices are not supported"):
+        kmeans2(torch.eye(4).to_sparse(), 2)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_torch_tensors_that_require_gradients(enabled: bool) -> None:
+    torch = pytest.importorskip("torch")
+    data = torch.asarray(X).requires_grad_()
+    k = torch.nn.Parameter(torch.asarray(X[:3]))
+    with xpmeans.array_api(enabled):
+        centroid, label = kmeans2(data, k, minit="matrix")
+        expected, expected_label = kmeans2(torch.asarray(X), torch.asarray(X[:3]), minit="matrix")
+    assert data.requires_grad
+    assert k.requires_grad
+    assert not getattr(centroid, "requires_grad", False)
+    np.testing.assert_array_equal(np.asarray(centroid), np.asarray(expected))
+    np.testing.assert_array_equal(np.asarray(label), np.asarray(expected_label))
+
+
+def test_torch_defaults_change_nothing() -> None:
+    torch = pytest.importorskip("torch")
+    data = torch.asarray(X)
+    with xpmeans.array_api(True):
+        expected = kmeans2(data, 3, minit="++", rng=0)
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        try:
+            centroid, label = kmeans2(data, 3, minit="++", rng=0)
+        finally:
+            torch.set_default_device(None)
+            torch.set_default_dtype(torch.float32)
+    assert centroid.device.type == "cpu"
+    assert torch.equal(centroid, expected[0])
+    assert torch.equal(label, expected[1])
+
+
+def test_off_and_not_convertible() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(
+        xpmeans.UnsupportedBackendError, match="`data` must be convertible to NumPy while .* is off"
+    ):
+        kmeans2(torch.empty((9, 2), device="meta"), 3)
+
+
+def test_jax_tracers_with_the_switch_off() -> None:
+    jax = pytest.importorskip("jax")
+    with pytest.raises(xpmeans.UnsupportedBackendError, match="`data` must be convertible to NumPy"):
+        jax.jit(lambda x: kmeans2(x, 3, rng=0))(X)
+
+
+def test_a_traced_k_is_refused_too() -> None:
+    jax = pytest.importorskip("jax")
+    with xpmeans.array_api(True), pytest.raises(xpmeans.UnsupportedBackendError, match="JAX tracer"):
+        jax.jit(lambda k: kmeans2(jax.numpy.asarray(X), k, rng=0))(3)
+
+
+def test_defect_12_jax_device_is_kept() -> None:
+    jax = pytest.importorskip("jax")
+    second = jax.devices("cpu")[1]
+    with xpmeans.array_api(True):
+        for n in (60, 9000):
+            data = jax.device_put(blobs(n), second)
+            for minit in ("random", "points", "++"):
+                centroid, label = kmeans2(data, 3, minit=minit, rng=0)
+                assert centroid.devices() == label.devices() == {second}
+            book = jax.device_put(X[:3], second)
+            centroid, label = kmeans2(data, book)
+            assert centroid.devices() == label.devices() == {second}
+        with pytest.raises(ValueError, match="All arrays must be on one device: `data` is on .*:1"):
+            kmeans2(data, jax.device_put(X[:3], jax.devices("cpu")[0]))
+
+
+def test_dask_is_computed_once() -> None:
+    dask = pytest.importorskip("dask")
+    import dask.array as da
+
+    for data, k in [(da.from_array(X, chunks=7), 3), (da.from_array(X, chunks=7), da.from_array(X[:3]))]:
+        computes = []
+
+        def get(graph: Any, keys: Any, computes: list[Any] = computes, **kwargs: Any) -> Any:
+            computes.append(keys)
+            return dask.get(graph, keys, **kwargs)
+
+        with xpmeans.array_api(True), dask.config.set(scheduler=get):
+            for minit in ("points", "++", "random"):
+                computes.clear()
+                kmeans2(data, k, minit=minit, rng=0)
+                assert len(computes) == (1 if isinstance(k, int) else 2)
+
+
+def test_dask_masked_chunks_are_refused() -> None:
+    pytest.importorskip("dask")
+    import dask.array as da
+
+    masked = da.from_array(np.ma.masked_array(X, mask=X > 5))
+    with (
+        xpmeans.array_api(True),
+        pytest.raises(TypeError, match="`dask.array` with numpy.MaskedArray chunks"),
+    ):
+        kmeans2(masked, 3)
+    with pytest.raises(TypeError, match="MaskedArray"):
+        kmeans2(masked, 3)

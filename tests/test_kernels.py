@@ -1,0 +1,146 @@
+"""Each kernel against brute force in long double, and against the others."""
+
+from typing import Any
+
+import array_api_compat
+import numpy as np
+import pytest
+from conftest import Library, blobs, nearest
+
+from xpmeans._core.brute import BruteForce
+from xpmeans._core.nearest import PairwiseSum, Reference
+from xpmeans._core.plan import make_plan
+from xpmeans._core.precision import precision
+from xpmeans._core.problem import make_problem
+from xpmeans._kernels import select
+
+KERNELS = [BruteForce, Reference]
+
+
+def kernel_for(kernel: Any, x: Any, **options: Any) -> Any:
+    xp = array_api_compat.array_namespace(x)
+    device = array_api_compat.device(x)
+    return kernel(xp, device, precision(xp, x.dtype, device), **options)
+
+
+def step(
+    kernel: Any, lib: Library, x: np.ndarray, book: np.ndarray, weights: Any = None, budget: int = 1 << 22
+) -> tuple[np.ndarray, ...]:
+    data, centroids = lib(x), lib(book)
+    bound = kernel_for(kernel, data)
+    plan = make_plan(*x.shape, len(book), 8, budget)
+    state = bound.start(data, None if weights is None else lib(weights), plan)
+    return tuple(lib.numpy(part) for part in bound.step(state, centroids)[1])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("n", "d", "k"), [(1, 1, 1), (50, 1, 3), (200, 2, 7), (500, 6, 20), (300, 40, 9), (20, 3, 20)]
+)
+def test_step(eager: Library, kernel: Any, dtype: str, n: int, d: int, k: int) -> None:
+    x = np.random.default_rng(0).normal(size=(n, d)).astype(dtype)
+    book = x[:k] + np.asarray(0.01, dtype)
+    labels, sums, counts = step(kernel, eager, x, book)
+    expected = nearest(x, book)
+    np.testing.assert_array_equal(labels, expected)
+    assert labels.dtype == np.int32
+    members = expected[None, :] == np.arange(k)[:, None]
+    np.testing.assert_array_equal(counts, members.sum(axis=1))
+    np.testing.assert_allclose(sums, members @ x.astype(float), atol=1e-4 if not eager.has_float64 else 1e-10)
+
+
+@pytest.mark.parametrize("budget", [1, 1000, 20_000, 1 << 24])
+@pytest.mark.parametrize("grid", [True, False])
+def test_chunk_sizes_change_nothing(eager: Library, budget: int, grid: bool) -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.integers(0, 4, size=(300, 3)) if grid else rng.normal(size=(300, 3))).astype("float32")
+    book = x[:20]  # on the grid many points are ties
+    labels, sums, counts = step(Reference, eager, x, book, budget=budget)
+    np.testing.assert_array_equal(labels, nearest(x, book))
+    expected = step(BruteForce, eager, x, book)
+    np.testing.assert_allclose(sums, expected[1], atol=1e-4)
+    np.testing.assert_array_equal(counts, expected[2])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_weights_are_repetitions(eager: Library, kernel: Any) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 4, size=(80, 2)).astype("float32")
+    weights = rng.integers(0, 4, size=80)
+    real = "float64" if eager.has_float64 else "float32"
+    labels, sums, counts = step(kernel, eager, x, x[:9], weights.astype(real))
+    repeated = step(kernel, eager, np.repeat(x, weights, axis=0), x[:9])
+    np.testing.assert_array_equal(np.repeat(labels, weights), repeated[0])
+    np.testing.assert_allclose(sums, repeated[1])
+    np.testing.assert_array_equal(counts, repeated[2])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", ["twins", "far twins", "all equal", "two scales"])
+def test_near_ties_are_settled_by_differences(eager: Library, kernel: Any, dtype: str, case: str) -> None:
+    if dtype == "float64" and not eager.has_float64:
+        return
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 7))
+    book = x[:12].copy()
+    if case == "twins":
+        book = np.repeat(x[:6], 2, axis=0)
+        book[1::2] = np.nextafter(book[1::2].astype(dtype), np.asarray(9, dtype))
+    elif case == "far twins":
+        x += np.where(np.arange(400)[:, None] % 2, 3e3, -3e3)
+        book = x[:12] + 1e-3
+    elif case == "all equal":
+        book = np.tile(x[:1], (12, 1))
+    elif case == "two scales":
+        x[::2] *= 1e-5
+        book = x[:12]
+    x, book = x.astype(dtype), book.astype(dtype)
+    labels, *_ = step(kernel, eager, x, book)
+    expected = nearest(x, book)
+    squares = ((x[:, None].astype(np.longdouble) - book.astype(np.longdouble)) ** 2).sum(axis=2)
+    chosen, best = squares[np.arange(400), labels], squares[np.arange(400), expected]
+    # Differences round by a few units each, in the dtype of sums; nothing else may be lost.
+    eps = np.finfo("float64" if eager.has_float64 else "float32").eps
+    assert (chosen <= best * (1 + 20 * eps)).all()
+    if case == "all equal":
+        assert not labels.any()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_assign(eager: Library, kernel: Any) -> None:
+    x = (blobs(300, 5) + 1000).astype("float32")
+    data = eager(x)
+    labels, squares = kernel_for(kernel, data).assign(data, eager(x[:7]))
+    np.testing.assert_array_equal(eager.numpy(labels), nearest(x, x[:7]))
+    exact = ((x.astype(float)[:, None] - x[:7].astype(float)) ** 2).sum(axis=2).min(axis=1)
+    np.testing.assert_allclose(eager.numpy(squares), exact, rtol=1e-5)
+
+
+def test_small_problems_are_served_by_brute_force() -> None:
+    xp = array_api_compat.array_namespace(np.empty(0))
+    dtypes = precision(xp, np.dtype("float32"), "cpu")
+    small = make_problem(xp, "cpu", np.zeros((100, 2), "float32"), 3, dtypes, 1.0)
+    large = make_problem(xp, "cpu", np.zeros((10_000, 2), "float32"), 3, dtypes, 1.0)
+    assert isinstance(select(small), BruteForce)
+    assert isinstance(select(large), Reference)
+
+
+def test_pairwise_sum() -> None:
+    total, plain = PairwiseSum(), np.float32(0)
+    for _ in range(100_000):
+        total.add(np.float32(0.1))
+        plain += np.float32(0.1)
+    assert abs(total.value - 10_000) < 0.01 < abs(plain - 10_000)
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "k"), [(10, 2, 3), (400_000, 32, 2000), (1, 1, 1), (10**9, 3, 16), (1000, 10, 10**6)]
+)
+@pytest.mark.parametrize("budget", [1 << 16, 1 << 22])
+def test_plan_keeps_to_its_budget(n: int, d: int, k: int, budget: int) -> None:
+    plan = make_plan(n, d, k, 4, budget)
+    assert 1 <= plan.rows <= n
+    assert 1 <= plan.block <= n
+    assert plan.rows == 1 or plan.rows * (k * 13 + d * 16) <= budget
