@@ -157,7 +157,7 @@ def kmeans2(
     >>> with xpmeans.array_api(True):
     ...     centroid, label = kmeans2(da.asarray(points), 3, minit="++", rng=1)
     >>> label.compute()
-    array([1, 1, 0, 0, 2, 2], dtype=int32)
+    array([2, 2, 0, 0, 1, 1], dtype=int32)
     """
     source = _rng.resolve("kmeans2", rng, seed)
     if int(iter) < 1:
