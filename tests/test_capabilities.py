@@ -65,12 +65,15 @@ def test_rows_are_plain_values() -> None:
 
 
 def test_unknown_function() -> None:
-    with pytest.raises(ValueError, match=r"`function` must be one of whiten, vq, .*, got 'kmeans3'"):
+    with pytest.raises(
+        ValueError, match=r"`function` must be one of whiten, vq, .*, got 'kmeans3'"
+    ):
         xpmeans.capabilities("kmeans3")
 
 
 GOOD = "\n".join(
-    f"[f.{name}]\n" + "\n".join(f"{path} = true" for path in paths) for name, (_, paths) in LIBRARIES.items()
+    f"[f.{name}]\n" + "\n".join(f"{path} = true" for path in paths)
+    for name, (_, paths) in LIBRARIES.items()
 )
 
 
@@ -79,25 +82,43 @@ GOOD = "\n".join(
     [
         ("[f", r"is not TOML"),
         ("f = 3", r"\[f\] must be a table, got 3"),
-        (GOOD.replace("[f.dask]\ncpu = true\nlazy = true", ""), r"\[f\] lacks the key `dask`"),
+        (
+            GOOD.replace("[f.dask]\ncpu = true\nlazy = true", ""),
+            r"\[f\] lacks the key `dask`",
+        ),
         (GOOD.replace("jit = true", ""), r"\[f\.jax\] lacks the key `jit`"),
-        (GOOD.replace("jit = true", 'jit = "no"'), r"\[f\.jax\] `jit` must be true or false, got 'no'"),
-        (GOOD.replace("jit = true", "jit = true\ntpu = true"), r"\[f\.jax\] has the unknown key `tpu`"),
+        (
+            GOOD.replace("jit = true", 'jit = "no"'),
+            r"\[f\.jax\] `jit` must be true or false, got 'no'",
+        ),
+        (
+            GOOD.replace("jit = true", "jit = true\ntpu = true"),
+            r"\[f\.jax\] has the unknown key `tpu`",
+        ),
         (GOOD + "\n[f.mars]\ncpu = true", r"\[f\] has the unknown key `mars`"),
-        (GOOD.replace("[f.numpy]\ncpu = true", "[f]\nnumpy = 1"), r"\[f\.numpy\] must be a table, got 1"),
+        (
+            GOOD.replace("[f.numpy]\ncpu = true", "[f]\nnumpy = 1"),
+            r"\[f\.numpy\] must be a table, got 1",
+        ),
     ],
 )
 def test_a_malformed_matrix_says_where(text: str, message: str) -> None:
     assert parse(GOOD)["f"].rows["jax"] == {"cpu": True, "gpu": True, "jit": True}
     with pytest.raises(
-        ValueError, match=r"backends_matrix\.toml: .*" + message if "TOML" not in message else message
+        ValueError,
+        match=r"backends_matrix\.toml: .*" + message
+        if "TOML" not in message
+        else message,
     ):
         parse(text)
 
 
 def refused(data: Any, *mentions: str) -> None:
     """A call that the matrix forbids: the error says what came in, what is allowed and what to do."""
-    with xpmeans.array_api(True), pytest.raises(xpmeans.UnsupportedBackendError) as caught:
+    with (
+        xpmeans.array_api(True),
+        pytest.raises(xpmeans.UnsupportedBackendError) as caught,
+    ):
         kmeans2(data, 3, minit="points", rng=0)
     message = str(caught.value)
     assert isinstance(caught.value, TypeError)
@@ -111,7 +132,11 @@ def refused(data: Any, *mentions: str) -> None:
 
 def test_torch_off_the_cpu() -> None:
     torch = pytest.importorskip("torch")
-    refused(torch.empty((9, 2), device="meta"), 'got a PyTorch array on "meta"', "tensor.cpu()")
+    refused(
+        torch.empty((9, 2), device="meta"),
+        'got a PyTorch array on "meta"',
+        "tensor.cpu()",
+    )
 
 
 @pytest.mark.parametrize("transform", ["jit", "vmap", "grad"])
@@ -149,10 +174,13 @@ def test_cupy() -> None:
 def test_a_library_without_a_row() -> None:
     """Something that follows the standard and has no row: here NumPy under another name."""
     import array_api_compat.numpy as xp
+
     from xpmeans._dispatch import Context
 
     context = Context(xp, "ndonnx", "cpu", on_gpu=False, traced=False, lazy=False)
-    with pytest.raises(xpmeans.UnsupportedBackendError, match=r"got a ndonnx array\. Hint: convert it"):
+    with pytest.raises(
+        xpmeans.UnsupportedBackendError, match=r"got a ndonnx array\. Hint: convert it"
+    ):
         gate("kmeans2", context)
 
 
@@ -185,7 +213,9 @@ def array_for(library: str, path: str) -> Any:
     if library == "array_api_strict":
         import array_api_strict as strict
 
-        return strict.asarray(x, device=strict.Device("CPU_DEVICE" if path == "cpu" else "device1"))
+        return strict.asarray(
+            x, device=strict.Device("CPU_DEVICE" if path == "cpu" else "device1")
+        )
     return None
 
 
@@ -218,6 +248,8 @@ def test_gate_reads_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {**matrix()["kmeans2"].rows, "numpy": {"cpu": False}}
     # The attribute `xpmeans.capabilities` is the function; the module of that name is found here.
     module = sys.modules["xpmeans.capabilities"]
-    monkeypatch.setattr(module, "matrix", lambda: {"kmeans2": Capabilities("kmeans2", rows)})
+    monkeypatch.setattr(
+        module, "matrix", lambda: {"kmeans2": Capabilities("kmeans2", rows)}
+    )
     with pytest.raises(xpmeans.UnsupportedBackendError, match="got a NumPy array"):
         kmeans2(np.zeros((3, 1)), 1)

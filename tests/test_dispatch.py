@@ -28,7 +28,9 @@ def test_values_that_mean_on(monkeypatch: pytest.MonkeyPatch, value: str) -> Non
     assert array_api_enabled()
 
 
-def test_unset_means_off_and_is_read_at_each_call(lib: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unset_means_off_and_is_read_at_each_call(
+    lib: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = lib(X)
     with xpmeans.array_api(False):
         assert isinstance(kmeans2(data, 3, rng=0)[0], np.ndarray)
@@ -37,7 +39,9 @@ def test_unset_means_off_and_is_read_at_each_call(lib: Library, monkeypatch: pyt
         assert isinstance(kmeans2(data, 3, rng=0)[1], np.ndarray)
 
 
-def test_the_environment_decides_outside_a_block(lib: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_decides_outside_a_block(
+    lib: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = lib(X)
     kinds = []
 
@@ -61,7 +65,9 @@ def test_the_override_belongs_to_its_thread() -> None:
             seen[name] = array_api_enabled()
             inside.wait(10)
 
-    threads = [threading.Thread(target=work, args=(str(flag), flag)) for flag in (True, False)]
+    threads = [
+        threading.Thread(target=work, args=(str(flag), flag)) for flag in (True, False)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -113,7 +119,9 @@ LAYOUTS = {
     "strided": lambda x: np.repeat(x, 2, axis=0)[::2],
     "negative": lambda x: x[::-1].copy()[::-1],
     "columns": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
-    "unaligned": lambda x: np.frombuffer(b"0" + x.tobytes(), dtype="V1")[1:].view(x.dtype).reshape(x.shape),
+    "unaligned": lambda x: (
+        np.frombuffer(b"0" + x.tobytes(), dtype="V1")[1:].view(x.dtype).reshape(x.shape)
+    ),
     "big-endian": lambda x: x.astype(">f8"),
     "list": lambda x: x.tolist(),
     "tuple": lambda x: tuple(map(tuple, x)),
@@ -138,7 +146,9 @@ def test_objects_with_an_array_method() -> None:
             return X
 
     with xpmeans.array_api(True):
-        np.testing.assert_array_equal(kmeans2(Frame(), 3, rng=0)[1], kmeans2(X, 3, rng=0)[1])
+        np.testing.assert_array_equal(
+            kmeans2(Frame(), 3, rng=0)[1], kmeans2(X, 3, rng=0)[1]
+        )
 
 
 def test_lists_adopt_the_library_of_the_arrays(lib: Library) -> None:
@@ -151,16 +161,22 @@ def test_lists_adopt_the_library_of_the_arrays(lib: Library) -> None:
 def test_mixed_libraries(lib: Library) -> None:
     if lib.name == "numpy":
         return
-    with pytest.raises(TypeError, match=rf"`data` is a {lib.name} array and `k` is a numpy array.*Hint"):
+    with pytest.raises(
+        TypeError, match=rf"`data` is a {lib.name} array and `k` is a numpy array.*Hint"
+    ):
         kmeans2(lib(X), X[:3])
-    with pytest.raises(TypeError, match=rf"`data` is a numpy array and `k` is a {lib.name} array.*Hint"):
+    with pytest.raises(
+        TypeError, match=rf"`data` is a numpy array and `k` is a {lib.name} array.*Hint"
+    ):
         kmeans2(X, lib(X[:3]))
 
 
 def test_mixed_libraries_with_the_switch_off(lib: Library) -> None:
     with xpmeans.array_api(False):
         expected = kmeans2(lib.numpy(lib(X)), lib.numpy(lib(X[:3])), minit="matrix")
-        centroid, label = kmeans2(lib(X), X[:3].astype(lib.numpy(lib(X)).dtype), minit="matrix")
+        centroid, label = kmeans2(
+            lib(X), X[:3].astype(lib.numpy(lib(X)).dtype), minit="matrix"
+        )
     np.testing.assert_array_equal(centroid, expected[0])
     np.testing.assert_array_equal(label, expected[1])
 
@@ -170,7 +186,9 @@ def test_mixed_devices() -> None:
     data = strict.asarray(X, device=strict.Device("device1"))
     with (
         xpmeans.array_api(True),
-        pytest.raises(ValueError, match="`data` is on .*device1.* and `k` is on .*Hint"),
+        pytest.raises(
+            ValueError, match="`data` is on .*device1.* and `k` is on .*Hint"
+        ),
     ):
         kmeans2(data, strict.asarray(X[:3]))
 
@@ -179,18 +197,44 @@ def test_mixed_devices() -> None:
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        (X.astype(object), TypeError, r"dtype `dtype\('O'\)`; only boolean and numerical"),
+        (
+            X.astype(object),
+            TypeError,
+            r"dtype `dtype\('O'\)`; only boolean and numerical",
+        ),
         (X.astype(str), TypeError, "only boolean and numerical dtypes are supported"),
-        (np.zeros((3, 2), dtype="datetime64[D]"), TypeError, "only boolean and numerical dtypes"),
+        (
+            np.zeros((3, 2), dtype="datetime64[D]"),
+            TypeError,
+            "only boolean and numerical dtypes",
+        ),
         (None, TypeError, "only boolean and numerical dtypes"),
-        ([[1.0], [1.0, 2.0]], TypeError, "`data` must be an array or convertible to one, got builtins.list"),
+        (
+            [[1.0], [1.0, 2.0]],
+            TypeError,
+            "`data` must be an array or convertible to one, got builtins.list",
+        ),
         (X.astype(complex), ValueError, "Unsupported dtype complex128"),
-        (X.astype(np.longdouble), TypeError, "type other than float or double not supported"),
-        (np.float64(3), ValueError, "Input of rank > 2 is not supported. `data` must be 1-D or 2-D, got 0-D"),
-        (np.zeros((2, 2, 2)), ValueError, "Input of rank > 2 is not supported. .*, got 3-D"),
+        (
+            X.astype(np.longdouble),
+            TypeError,
+            "type other than float or double not supported",
+        ),
+        (
+            np.float64(3),
+            ValueError,
+            "Input of rank > 2 is not supported. `data` must be 1-D or 2-D, got 0-D",
+        ),
+        (
+            np.zeros((2, 2, 2)),
+            ValueError,
+            "Input of rank > 2 is not supported. .*, got 3-D",
+        ),
     ],
 )
-def test_what_is_no_array_of_points(enabled: bool, data: Any, error: type[Exception], message: str) -> None:
+def test_what_is_no_array_of_points(
+    enabled: bool, data: Any, error: type[Exception], message: str
+) -> None:
     with xpmeans.array_api(enabled), pytest.raises(error, match=message):
         kmeans2(data, 2, rng=0)
 
@@ -198,7 +242,10 @@ def test_what_is_no_array_of_points(enabled: bool, data: Any, error: type[Except
 def test_np_matrix() -> None:
     with pytest.warns(PendingDeprecationWarning):
         matrix = np.matrix(X)
-    with xpmeans.array_api(True), pytest.raises(TypeError, match=r"Inputs of type `numpy\.matrix`"):
+    with (
+        xpmeans.array_api(True),
+        pytest.raises(TypeError, match=r"Inputs of type `numpy\.matrix`"),
+    ):
         kmeans2(matrix, 3)
     centroid, _ = kmeans2(matrix, 3, rng=0)
     assert type(centroid) is np.ndarray
@@ -219,7 +266,10 @@ def test_sparse() -> None:
 
 def test_torch_sparse() -> None:
     torch = pytest.importorskip("torch")
-    with xpmeans.array_api(True), pytest.raises(ValueError, match="Sparse arrays/matrices are not supported"):
+    with (
+        xpmeans.array_api(True),
+        pytest.raises(ValueError, match="Sparse arrays/matrices are not supported"),
+    ):
         kmeans2(torch.eye(4).to_sparse(), 2)
 
 
@@ -230,7 +280,9 @@ def test_torch_tensors_that_require_gradients(enabled: bool) -> None:
     k = torch.nn.Parameter(torch.asarray(X[:3]))
     with xpmeans.array_api(enabled):
         centroid, label = kmeans2(data, k, minit="matrix")
-        expected, expected_label = kmeans2(torch.asarray(X), torch.asarray(X[:3]), minit="matrix")
+        expected, expected_label = kmeans2(
+            torch.asarray(X), torch.asarray(X[:3]), minit="matrix"
+        )
     assert data.requires_grad
     assert k.requires_grad
     assert not getattr(centroid, "requires_grad", False)
@@ -258,20 +310,26 @@ def test_torch_defaults_change_nothing() -> None:
 def test_off_and_not_convertible() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(
-        xpmeans.UnsupportedBackendError, match="`data` must be convertible to NumPy while .* is off"
+        xpmeans.UnsupportedBackendError,
+        match="`data` must be convertible to NumPy while .* is off",
     ):
         kmeans2(torch.empty((9, 2), device="meta"), 3)
 
 
 def test_jax_tracers_with_the_switch_off() -> None:
     jax = pytest.importorskip("jax")
-    with pytest.raises(xpmeans.UnsupportedBackendError, match="`data` must be convertible to NumPy"):
+    with pytest.raises(
+        xpmeans.UnsupportedBackendError, match="`data` must be convertible to NumPy"
+    ):
         jax.jit(lambda x: kmeans2(x, 3, rng=0))(X)
 
 
 def test_a_traced_k_is_refused_too() -> None:
     jax = pytest.importorskip("jax")
-    with xpmeans.array_api(True), pytest.raises(xpmeans.UnsupportedBackendError, match="JAX tracer"):
+    with (
+        xpmeans.array_api(True),
+        pytest.raises(xpmeans.UnsupportedBackendError, match="JAX tracer"),
+    ):
         jax.jit(lambda k: kmeans2(jax.numpy.asarray(X), k, rng=0))(3)
 
 
@@ -287,7 +345,9 @@ def test_defect_12_jax_device_is_kept() -> None:
             book = jax.device_put(X[:3], second)
             centroid, label = kmeans2(data, book)
             assert centroid.devices() == label.devices() == {second}
-        with pytest.raises(ValueError, match="All arrays must be on one device: `data` is on .*:1"):
+        with pytest.raises(
+            ValueError, match="All arrays must be on one device: `data` is on .*:1"
+        ):
             kmeans2(data, jax.device_put(X[:3], jax.devices("cpu")[0]))
 
 
@@ -295,10 +355,15 @@ def test_dask_is_computed_once() -> None:
     dask = pytest.importorskip("dask")
     import dask.array as da
 
-    for data, k in [(da.from_array(X, chunks=7), 3), (da.from_array(X, chunks=7), da.from_array(X[:3]))]:
+    for data, k in [
+        (da.from_array(X, chunks=7), 3),
+        (da.from_array(X, chunks=7), da.from_array(X[:3])),
+    ]:
         computes = []
 
-        def get(graph: Any, keys: Any, computes: list[Any] = computes, **kwargs: Any) -> Any:
+        def get(
+            graph: Any, keys: Any, computes: list[Any] = computes, **kwargs: Any
+        ) -> Any:
             computes.append(keys)
             return dask.get(graph, keys, **kwargs)
 

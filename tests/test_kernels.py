@@ -8,10 +8,11 @@ import pytest
 from conftest import Library, blobs, nearest
 
 from xpmeans._core.brute import BruteForce
-from xpmeans._core.nearest import PairwiseSum, Reference
+from xpmeans._core.nearest import Reference
 from xpmeans._core.plan import make_plan
 from xpmeans._core.precision import precision
 from xpmeans._core.problem import make_problem
+from xpmeans._core.stream import PairwiseSum
 from xpmeans._kernels import select
 
 KERNELS = [BruteForce, Reference]
@@ -24,7 +25,12 @@ def kernel_for(kernel: Any, x: Any, **options: Any) -> Any:
 
 
 def step(
-    kernel: Any, lib: Library, x: np.ndarray, book: np.ndarray, weights: Any = None, budget: int = 1 << 22
+    kernel: Any,
+    lib: Library,
+    x: np.ndarray,
+    book: np.ndarray,
+    weights: Any = None,
+    budget: int = 1 << 22,
 ) -> tuple[np.ndarray, ...]:
     data, centroids = lib(x), lib(book)
     bound = kernel_for(kernel, data)
@@ -36,7 +42,8 @@ def step(
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("n", "d", "k"), [(1, 1, 1), (50, 1, 3), (200, 2, 7), (500, 6, 20), (300, 40, 9), (20, 3, 20)]
+    ("n", "d", "k"),
+    [(1, 1, 1), (50, 1, 3), (200, 2, 7), (500, 6, 20), (300, 40, 9), (20, 3, 20)],
 )
 def test_step(eager: Library, kernel: Any, dtype: str, n: int, d: int, k: int) -> None:
     x = np.random.default_rng(0).normal(size=(n, d)).astype(dtype)
@@ -47,14 +54,18 @@ def test_step(eager: Library, kernel: Any, dtype: str, n: int, d: int, k: int) -
     assert labels.dtype == np.int32
     members = expected[None, :] == np.arange(k)[:, None]
     np.testing.assert_array_equal(counts, members.sum(axis=1))
-    np.testing.assert_allclose(sums, members @ x.astype(float), atol=1e-4 if not eager.has_float64 else 1e-10)
+    np.testing.assert_allclose(
+        sums, members @ x.astype(float), atol=1e-4 if not eager.has_float64 else 1e-10
+    )
 
 
 @pytest.mark.parametrize("budget", [1, 1000, 20_000, 1 << 24])
 @pytest.mark.parametrize("grid", [True, False])
 def test_chunk_sizes_change_nothing(eager: Library, budget: int, grid: bool) -> None:
     rng = np.random.default_rng(0)
-    x = (rng.integers(0, 4, size=(300, 3)) if grid else rng.normal(size=(300, 3))).astype("float32")
+    x = (
+        rng.integers(0, 4, size=(300, 3)) if grid else rng.normal(size=(300, 3))
+    ).astype("float32")
     book = x[:20]  # on the grid many points are ties
     labels, sums, counts = step(Reference, eager, x, book, budget=budget)
     np.testing.assert_array_equal(labels, nearest(x, book))
@@ -79,7 +90,9 @@ def test_weights_are_repetitions(eager: Library, kernel: Any) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", ["twins", "far twins", "all equal", "two scales"])
-def test_near_ties_are_settled_by_differences(eager: Library, kernel: Any, dtype: str, case: str) -> None:
+def test_near_ties_are_settled_by_differences(
+    eager: Library, kernel: Any, dtype: str, case: str
+) -> None:
     if dtype == "float64" and not eager.has_float64:
         return
     rng = np.random.default_rng(0)
@@ -99,7 +112,9 @@ def test_near_ties_are_settled_by_differences(eager: Library, kernel: Any, dtype
     x, book = x.astype(dtype), book.astype(dtype)
     labels, *_ = step(kernel, eager, x, book)
     expected = nearest(x, book)
-    squares = ((x[:, None].astype(np.longdouble) - book.astype(np.longdouble)) ** 2).sum(axis=2)
+    squares = (
+        (x[:, None].astype(np.longdouble) - book.astype(np.longdouble)) ** 2
+    ).sum(axis=2)
     chosen, best = squares[np.arange(400), labels], squares[np.arange(400), expected]
     # Differences round by a few units each, in the dtype of sums; nothing else may be lost.
     eps = np.finfo("float64" if eager.has_float64 else "float32").eps
@@ -114,7 +129,9 @@ def test_assign(eager: Library, kernel: Any) -> None:
     data = eager(x)
     labels, squares = kernel_for(kernel, data).assign(data, eager(x[:7]))
     np.testing.assert_array_equal(eager.numpy(labels), nearest(x, x[:7]))
-    exact = ((x.astype(float)[:, None] - x[:7].astype(float)) ** 2).sum(axis=2).min(axis=1)
+    exact = (
+        ((x.astype(float)[:, None] - x[:7].astype(float)) ** 2).sum(axis=2).min(axis=1)
+    )
     np.testing.assert_allclose(eager.numpy(squares), exact, rtol=1e-5)
 
 
@@ -136,7 +153,8 @@ def test_pairwise_sum() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "d", "k"), [(10, 2, 3), (400_000, 32, 2000), (1, 1, 1), (10**9, 3, 16), (1000, 10, 10**6)]
+    ("n", "d", "k"),
+    [(10, 2, 3), (400_000, 32, 2000), (1, 1, 1), (10**9, 3, 16), (1000, 10, 10**6)],
 )
 @pytest.mark.parametrize("budget", [1 << 16, 1 << 22])
 def test_plan_keeps_to_its_budget(n: int, d: int, k: int, budget: int) -> None:

@@ -20,8 +20,14 @@ def test_signature() -> None:
         "(data, k, iter: int = 10, thresh: float = 1e-05, minit: str = 'random', missing: str = 'warn', "
         "check_finite: bool = True, *, rng = None, seed = None)"
     )
-    ours = {p.name: (p.kind, p.default) for p in inspect.signature(kmeans2).parameters.values()}
-    theirs = {p.name: (p.kind, p.default) for p in inspect.signature(scipy_vq.kmeans2).parameters.values()}
+    ours = {
+        p.name: (p.kind, p.default)
+        for p in inspect.signature(kmeans2).parameters.values()
+    }
+    theirs = {
+        p.name: (p.kind, p.default)
+        for p in inspect.signature(scipy_vq.kmeans2).parameters.values()
+    }
     assert ours == theirs
 
 
@@ -49,36 +55,70 @@ ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"k": 2**70, "minit": "points"}, OverflowError, "too large"),
     ({"k": "3"}, TypeError, "only boolean and numerical dtypes"),
     ({"k": None}, TypeError, "only boolean and numerical dtypes"),
-    ({"k": 100, "minit": "points"}, ValueError, "Cannot take a larger sample than population"),
-    ({"k": [3]}, TypeError, r"`k` must be a number or several centroids, got an array of shape \(1,\)"),
+    (
+        {"k": 100, "minit": "points"},
+        ValueError,
+        "Cannot take a larger sample than population",
+    ),
+    (
+        {"k": [3]},
+        TypeError,
+        r"`k` must be a number or several centroids, got an array of shape \(1,\)",
+    ),
     ({"k": 3, "minit": "matrix"}, ValueError, "k array doesn't match data rank"),
-    ({"k": X[:3, 0]}, ValueError, "k array doesn't match data rank: `k` is 1-D, `data` is 2-D"),
+    (
+        {"k": X[:3, 0]},
+        ValueError,
+        "k array doesn't match data rank: `k` is 1-D, `data` is 2-D",
+    ),
     ({"k": X[:3, None]}, ValueError, "k array doesn't match data rank"),
     (
         {"k": np.zeros((3, 5))},
         ValueError,
         "k array doesn't match data dimension: `k` has 5 columns, `data` 2",
     ),
-    ({"k": np.zeros((0, 2))}, ValueError, r"Empty input is not supported\. `k` has shape \(0, 2\)"),
+    (
+        {"k": np.zeros((0, 2))},
+        ValueError,
+        r"Empty input is not supported\. `k` has shape \(0, 2\)",
+    ),
     ({"k": np.full((3, 2), np.nan)}, ValueError, "array must not contain infs or NaNs"),
     ({"k": X[:3].astype(complex)}, ValueError, "Unsupported dtype complex128"),
     ({"k": X[:3].astype(object)}, TypeError, "only boolean and numerical dtypes"),
-    ({"data": X[:0]}, ValueError, r"Empty input is not supported\. `data` has shape \(0, 2\)"),
+    (
+        {"data": X[:0]},
+        ValueError,
+        r"Empty input is not supported\. `data` has shape \(0, 2\)",
+    ),
     ({"data": X[:, :0]}, ValueError, "Empty input is not supported"),
-    ({"data": np.where(X == X[3], np.inf, X)}, ValueError, "array must not contain infs or NaNs"),
+    (
+        {"data": np.where(X == X[3], np.inf, X)},
+        ValueError,
+        "array must not contain infs or NaNs",
+    ),
     ({"rng": "0"}, TypeError, "SeedSequence expects int"),
     ({"rng": 0.5}, TypeError, "SeedSequence expects int"),
     ({"rng": np.random}, TypeError, "SeedSequence expects int"),
     ({"rng": -1}, ValueError, "non-negative"),
-    ({"seed": "0"}, ValueError, r"'0' cannot be used to seed a numpy\.random\.RandomState instance"),
+    (
+        {"seed": "0"},
+        ValueError,
+        r"'0' cannot be used to seed a numpy\.random\.RandomState instance",
+    ),
     ({"seed": -1}, ValueError, "Seed must be between 0 and"),
-    ({"rng": 0, "seed": 0}, TypeError, "got multiple values for argument now known as `rng`"),
+    (
+        {"rng": 0, "seed": 0},
+        TypeError,
+        "got multiple values for argument now known as `rng`",
+    ),
     ({"rng": 0, "seed": None}, TypeError, r"kmeans2\(\) got multiple values"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), ERRORS)
-def test_errors_are_scipys(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_errors_are_scipys(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
     arguments = {"data": X, "k": 3, **arguments}
     with pytest.raises(error, match=message):
         kmeans2(**arguments)
@@ -88,7 +128,8 @@ def test_errors_are_scipys(arguments: dict[str, Any], error: type[Exception], me
 
 def test_too_many_positional_arguments() -> None:
     with pytest.raises(
-        TypeError, match="kmeans2\\(\\) takes from 2 to 7 positional arguments but 8 were given"
+        TypeError,
+        match="kmeans2\\(\\) takes from 2 to 7 positional arguments but 8 were given",
     ):
         kmeans2(X, 3, 10, 1e-5, "random", "warn", True, 0)  # type: ignore[misc]
 
@@ -106,7 +147,8 @@ def test_k_that_is_not_whole(minit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"iter": True}, {"iter": np.int64(3)}, {"k": True}, {"k": 3.0}, {"thresh": "x"}]
+    "arguments",
+    [{"iter": True}, {"iter": np.int64(3)}, {"k": True}, {"k": 3.0}, {"thresh": "x"}],
 )
 def test_arguments_that_work(arguments: dict[str, Any]) -> None:
     centroid, label = kmeans2(**{"data": X, "k": 3, "rng": 0, **arguments})
@@ -143,7 +185,9 @@ def test_one_dimension(lib: Library) -> None:
         assert tuple(centroid.shape) == (3,)
         assert tuple(label.shape) == (60,)
         column, column_label = kmeans2(lib(x[:, None]), 3, minit=minit, rng=0)
-        np.testing.assert_allclose(lib.numpy(column)[:, 0], lib.numpy(centroid), rtol=1e-6)
+        np.testing.assert_allclose(
+            lib.numpy(column)[:, 0], lib.numpy(centroid), rtol=1e-6
+        )
         np.testing.assert_array_equal(lib.numpy(column_label), lib.numpy(label))
     centroid, _ = kmeans2(lib(x), lib(x[:4]))
     assert tuple(centroid.shape) == (4,)
@@ -164,7 +208,11 @@ def test_the_same_seed_gives_the_same_answer_on_every_library(lib: Library) -> N
     for seed in range(20):
         x = blobs(80, 3, seed=seed)
         for minit in ("random", "points", "++"):
-            expected, expected_label = scipy_vq.kmeans2(x, 4, minit=minit, rng=seed, missing="warn")
+            expected, expected_label = scipy_vq.kmeans2(
+                x, 4, minit=minit, rng=seed, missing="warn"
+            )
             centroid, label = kmeans2(lib(x), 4, minit=minit, rng=seed)
-            np.testing.assert_allclose(lib.numpy(centroid), expected, rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(
+                lib.numpy(centroid), expected, rtol=1e-12, atol=1e-12
+            )
             np.testing.assert_array_equal(lib.numpy(label), expected_label)

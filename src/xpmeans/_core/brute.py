@@ -40,7 +40,10 @@ class BruteForce:
         xp = self.xp
         points = cast(xp, x, self.dtypes.sums)
         if weights is None:
-            weights, weighted = xp.ones(plan.n, dtype=points.dtype, device=self.device), points
+            weights, weighted = (
+                xp.ones(plan.n, dtype=points.dtype, device=self.device),
+                points,
+            )
         else:
             weighted = points * weights[:, None]
         if not self.finite:

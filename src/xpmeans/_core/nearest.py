@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from xpmeans._core.plan import Plan, chunks, make_plan
+from xpmeans._core.plan import Plan, make_plan
 from xpmeans._core.precision import Precision, cast
+from xpmeans._core.stream import Column, PairwiseSum, chunks
 from xpmeans._kernels import Step
 
 
@@ -68,15 +69,15 @@ class Reference:
         # Rounded to the dtype of scores, for points and centroids must be shifted by the same number.
         shift = cast(xp, total.value / n, self.dtypes.compute)
         ones = xp.ones(d, dtype=self.dtypes.compute, device=self.device)
-        norms = []
+        norms = Column(xp, n, self.dtypes.compute, self.device)
         for rows in chunks(n, plan.rows):
             points = self._scaled(x[rows, ...]) - shift
             points *= points
-            norms.append(xp.sqrt(points @ ones))
+            norms.put(rows, xp.sqrt(points @ ones))
         if not self.finite:
             valid = cast(xp, self._valid(x, plan), sums)
             weights = valid if weights is None else weights * valid
-        return State(x, weights, shift, joined(xp, norms), plan)
+        return State(x, weights, shift, norms.value, plan)
 
     def step(self, state: State, centroids: Any) -> tuple[State, Step]:
         """Label every point, and sum the points of each centroid."""
@@ -95,18 +96,22 @@ class Reference:
         """Labels, and squared distances by differences."""
         xp = self.xp
         n, d = x.shape
-        plan = make_plan(n, d, centroids.shape[0], xp.finfo(self.dtypes.compute).bits // 8)
+        plan = make_plan(
+            n, d, centroids.shape[0], xp.finfo(self.dtypes.compute).bits // 8
+        )
         state = self.start(x, None, plan)
         book = self._book(state, centroids)
         labels = self._label(state, book)
-        squares = []
+        squares = Column(xp, n, self.dtypes.sums, self.device)
         for rows in chunks(n, plan.rows):
             points = cast(xp, self._scaled(x[rows, ...]), self.dtypes.sums)
             difference = points - xp.take(book.plain, labels[rows], axis=0)
-            squares.append(xp.sum(difference * difference, axis=1) / self.scale**2)
-        return labels, joined(xp, squares)
+            squares.put(rows, xp.sum(difference * difference, axis=1) / self.scale**2)
+        return labels, squares.value
 
-    def _label(self, state: State, book: Book, collect: Callable[..., None] | None = None) -> Any:
+    def _label(
+        self, state: State, book: Book, collect: Callable[..., None] | None = None
+    ) -> Any:
         """Labels of all points; `collect` gets (k, m) members, the m points and their weights."""
         xp, sums = self.xp, self.dtypes.sums
         n = state.x.shape[0]
@@ -115,30 +120,45 @@ class Reference:
         slack = self._slack(book, state.norms, self.dtypes.compute)
         narrow = cast(xp, -book.points, self.dtypes.compute)
         half_squares = cast(xp, book.half_squares, self.dtypes.compute)[:, None]
-        labels, settled, open_points = [], [], False
+        labels = Column(xp, n, xp.int32, self.device)
+        settled = Column(xp, n, xp.bool, self.device)
+        open_points = False
         for rows in chunks(n, state.plan.rows):
             points = self._scaled(state.x[rows, ...])
             scores = narrow @ (points - state.shift).T
             scores += half_squares
             members = cast(xp, scores <= xp.min(scores, axis=0) + slack[rows], sums)
             # Where a point has one candidate the product with the index is its label.
-            labels.append(cast(xp, index @ members, xp.int32))
+            labels.put(rows, cast(xp, index @ members, xp.int32))
             single = xp.ones_like(index) @ members == 1
-            settled.append(single)
-            weights = ones[: points.shape[0]] if state.weights is None else state.weights[rows]
+            settled.put(rows, single)
+            weights = (
+                ones[: points.shape[0]]
+                if state.weights is None
+                else state.weights[rows]
+            )
             unit = state.weights is None
             if not xp.all(single):
                 weights = weights * cast(xp, single, sums)
                 open_points, unit = True, False
             if collect is not None:
                 collect(members, points, weights, unit)
-        label = joined(xp, labels)
+        label = labels.value
         if open_points:
-            label = self._settle(state, book, label, joined(xp, settled), collect)
-        return label if self.finite else xp.where(self._valid(state.x, state.plan), label, 0)
+            label = self._settle(state, book, label, settled.value, collect)
+        return (
+            label
+            if self.finite
+            else xp.where(self._valid(state.x, state.plan), label, 0)
+        )
 
     def _settle(
-        self, state: State, book: Book, labels: Any, settled: Any, collect: Callable[..., None] | None
+        self,
+        state: State,
+        book: Book,
+        labels: Any,
+        settled: Any,
+        collect: Callable[..., None] | None,
     ) -> Any:
         """Decide the points that are not settled, a block of fixed size at a time.
 
@@ -149,7 +169,9 @@ class Reference:
         rank = xp.cumulative_sum(cast(xp, ~settled, xp.int32), dtype=xp.int32)
         found = rank[-1]
         index = xp.arange(book.points.shape[0], dtype=xp.int32, device=self.device)
-        answers = [labels[:1]]  # the place of the settled points before the first open one
+        answers = [
+            labels[:1]
+        ]  # the place of the settled points before the first open one
         for first in range(1, int(found) + 1, block):
             order = xp.arange(first, first + block, dtype=xp.int32, device=self.device)
             place = xp.searchsorted(rank, xp.minimum(order, found))
@@ -158,7 +180,9 @@ class Reference:
             answers.append(answer)
             if collect is not None:
                 members = cast(xp, index[:, None] == answer[None, :], sums)
-                weights = cast(xp, order <= found, sums)  # the last block is filled up with repeats
+                weights = cast(
+                    xp, order <= found, sums
+                )  # the last block is filled up with repeats
                 if state.weights is not None:
                     weights = weights * xp.take(state.weights, place, axis=0)
                 collect(members, points, weights, False)
@@ -175,7 +199,11 @@ class Reference:
             candidates = scores <= xp.min(scores, axis=0) + slack
             if xp.all(xp.sum(cast(xp, candidates, xp.int32), axis=0) == 1):
                 return cast(xp, xp.argmin(scores, axis=0), xp.int32)
-        squares = xp.zeros((points.shape[0], book.plain.shape[0]), dtype=points.dtype, device=self.device)
+        squares = xp.zeros(
+            (points.shape[0], book.plain.shape[0]),
+            dtype=points.dtype,
+            device=self.device,
+        )
         for column in range(points.shape[1]):
             difference = points[:, column, None] - book.plain[None, :, column]
             difference *= difference
@@ -225,37 +253,9 @@ class Reference:
     def _valid(self, x: Any, plan: Plan) -> Any:
         """Which points are finite."""
         xp, compute = self.xp, self.dtypes.compute
-        parts = (x[rows, ...] for rows in chunks(plan.n, plan.rows))
-        return joined(xp, [xp.all(xp.isfinite(cast(xp, part, compute)), axis=1) for part in parts])
-
-
-class PairwiseSum:
-    """Sum of a stream of arrays whose rounding grows with the logarithm of their number.
-
-    Partial sums wait until one over as many terms comes along, as in a binary counter. It matters where
-    the device has no float64.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: list[tuple[int, Any]] = []
-
-    def add(self, term: Any) -> None:
-        """Take in one more array."""
-        terms = 1
-        while self._waiting and self._waiting[-1][0] == terms:
-            term = self._waiting.pop()[1] + term
-            terms *= 2
-        self._waiting.append((terms, term))
-
-    @property
-    def value(self) -> Any:
-        """The sum so far."""
-        total = self._waiting[-1][1]
-        for _, partial in reversed(self._waiting[:-1]):
-            total = partial + total
-        return total
-
-
-def joined(xp: ModuleType, parts: list[Any]) -> Any:
-    """One array from the parts of all chunks, without a copy when there is one chunk."""
-    return parts[0] if len(parts) == 1 else xp.concat(parts)
+        valid = Column(xp, plan.n, xp.bool, self.device)
+        for rows in chunks(plan.n, plan.rows):
+            valid.put(
+                rows, xp.all(xp.isfinite(cast(xp, x[rows, ...], compute)), axis=1)
+            )
+        return valid.value

@@ -1,6 +1,5 @@
 """How much is held at once, decided from shapes alone: plain Python, no arrays."""
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -33,9 +32,3 @@ def make_plan(n: int, d: int, k: int, itemsize: int, budget: int = BUDGET) -> Pl
     """
     per_point = k * (itemsize + 9) + d * (2 * itemsize + 8)
     return Plan(n, d, k, rows=min(n, max(1, budget // per_point)), block=min(n, BLOCK))
-
-
-def chunks(n: int, rows: int) -> Iterator[slice]:
-    """Slices of at most `rows` that cover n rows."""
-    for start in range(0, n, rows):
-        yield slice(start, min(start + rows, n))

@@ -8,10 +8,9 @@ import math
 from types import ModuleType
 from typing import Any
 
-from xpmeans._core.nearest import PairwiseSum, joined
-from xpmeans._core.plan import chunks
 from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem
+from xpmeans._core.stream import Column, PairwiseSum, chunks
 from xpmeans._rng import Draws
 
 
@@ -38,13 +37,20 @@ def plus_plus(problem: Problem, k: int, draws: Draws) -> Any:
         cumulative = xp.cumulative_sum(nearest / xp.where(total > 0, total, 1.0))
         # Rounding may leave the last value below the draw: then the last point that can be chosen is.
         draw = xp.asarray(draws.uniform(), dtype=nearest.dtype, device=problem.device)
-        chosen.append(int(xp.searchsorted(cumulative, xp.minimum(draw, cumulative[-1])[None])[0]))
+        chosen.append(
+            int(xp.searchsorted(cumulative, xp.minimum(draw, cumulative[-1])[None])[0])
+        )
     return _rows(problem, chosen)
 
 
 def gaussian(problem: Problem, k: int, draws: Draws) -> Any:
     """Draw k points from the normal distribution with the mean and covariance of the data."""
-    xp, device, dtype, scale = problem.xp, problem.device, problem.dtypes.sums, problem.scale
+    xp, device, dtype, scale = (
+        problem.xp,
+        problem.device,
+        problem.dtypes.sums,
+        problem.scale,
+    )
     n, d = problem.x.shape
 
     def scaled(rows: slice) -> Any:
@@ -57,7 +63,9 @@ def gaussian(problem: Problem, k: int, draws: Draws) -> Any:
     freedom = max(n - 1, 1)  # one point has no spread
     if d > n:
         # SciPy's way where the covariance cannot have full rank: the centred data themselves are a factor.
-        _, values, vectors = xp.linalg.svd(scaled(slice(0, n)) - mean, full_matrices=False)
+        _, values, vectors = xp.linalg.svd(
+            scaled(slice(0, n)) - mean, full_matrices=False
+        )
         factor = values[:, None] * vectors / math.sqrt(freedom)
     else:
         scatter = PairwiseSum()
@@ -81,7 +89,10 @@ def _cholesky(xp: ModuleType, covariance: Any, device: Any) -> Any:
     negligible = 8 * d * float(xp.finfo(covariance.dtype).eps) * variances
     try:
         factor = xp.linalg.cholesky(covariance)
-    except (ValueError, RuntimeError):  # what NumPy's and torch's LinAlgError derive from; JAX gives NaN
+    except (
+        ValueError,
+        RuntimeError,
+    ):  # what NumPy's and torch's LinAlgError derive from; JAX gives NaN
         factor = None
     if factor is not None and xp.all(xp.linalg.diagonal(factor) ** 2 > negligible):
         return factor
@@ -113,10 +124,14 @@ def _squared_distances(problem: Problem, centroid: Any) -> Any:
     xp, dtype = problem.xp, problem.dtypes.sums
     centroid = cast(xp, centroid, dtype) * problem.scale
     ones = xp.ones(centroid.shape[1], dtype=dtype, device=problem.device)
-    parts = []
+    squares = Column(xp, problem.plan.n, dtype, problem.device)
     for rows in chunks(problem.x.shape[0], problem.plan.rows):
         points = cast(xp, problem.x[rows, ...], dtype)
-        difference = (points if problem.scale == 1 else points * problem.scale) - centroid
+        difference = (
+            points if problem.scale == 1 else points * problem.scale
+        ) - centroid
         difference *= difference
-        parts.append(difference @ ones)  # several times faster than a sum along short rows
-    return joined(xp, parts)
+        squares.put(
+            rows, difference @ ones
+        )  # several times faster than a sum along short rows
+    return squares.value

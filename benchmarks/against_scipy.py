@@ -1,0 +1,148 @@
+"""`kmeans2` beside SciPy's in one run: time, memory, import time and the cost of a small call.
+
+    python benchmarks/against_scipy.py [--output benchmarks/results/NAME.md]
+
+Times are the best of several runs, ours and SciPy's in turn, so that a busy machine slows both. Memory is
+what the process gains at its peak over what it holds before the call.
+"""
+
+import argparse
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy.cluster.vq import kmeans2 as scipy_kmeans2
+
+from xpmeans.vq import kmeans2
+
+SIZES = [(270_000, 3, 16), (200_000, 16, 64), (100_000, 128, 256)]
+
+
+def best(
+    functions: list[Callable[[], object]], repeats: int, number: int = 1
+) -> list[float]:
+    """Seconds of each function, best of `repeats`, taken in turn."""
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(repeats):
+        for function, taken in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            for _ in range(number):
+                function()
+            taken.append((time.perf_counter() - start) / number)
+    return [min(taken) for taken in times]
+
+
+def large() -> list[str]:
+    """Ten iterations of the reference kernel on three sizes."""
+    lines = ["| n x d, k | SciPy, s | xpmeans, s | ratio |", "|---|---|---|---|"]
+    for n, d, k in SIZES:
+        x = np.random.default_rng(0).standard_normal((n, d)).astype("float32")
+        book = x[:k].copy()
+        calls = [
+            lambda f=f, x=x, b=book: f(x, b, minit="matrix")
+            for f in (scipy_kmeans2, kmeans2)
+        ]
+        theirs, ours = best(calls, 5)
+        lines.append(
+            f"| {n} x {d}, {k} | {theirs:.3f} | {ours:.3f} | {ours / theirs:.2f} |"
+        )
+    return lines
+
+
+def small() -> list[str]:
+    """A call so small that only its overhead counts."""
+    lines = ["| minit | SciPy, us | xpmeans, us | ratio |", "|---|---|---|---|"]
+    x = np.random.default_rng(0).standard_normal((100, 2))
+    for minit, k in [("random", 3), ("points", 3), ("++", 3), ("matrix", x[:3].copy())]:
+        calls = [
+            lambda f=f, m=minit, k=k: f(x, k, minit=m, rng=0)
+            for f in (scipy_kmeans2, kmeans2)
+        ]
+        theirs, ours = (1e6 * t for t in best(calls, 15, number=100))
+        lines.append(f"| {minit} | {theirs:.0f} | {ours:.0f} | {ours / theirs:.2f} |")
+    return lines
+
+
+def memory() -> list[str]:
+    """Peak memory of one iteration on 400,000 x 32 float32 points with 2000 centroids, by library."""
+    lines = ["| library | extra memory, MiB |", "|---|---|"]
+    for library in ("numpy", "torch", "jax.numpy", "dask.array"):
+        command = [sys.executable, __file__, "--memory-of", library]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        value = result.stdout.strip() or result.stderr.strip().splitlines()[-1]
+        lines.append(f"| {library} | {value} |")
+    return lines
+
+
+def memory_of(name: str) -> None:
+    """In a process of its own: print how far one call raises the peak."""
+    import importlib
+
+    import xpmeans
+
+    library = importlib.import_module(name)
+    make = getattr(library, "from_numpy", library.asarray)
+    points = np.random.default_rng(0).standard_normal((400_000, 32), dtype="float32")
+    with xpmeans.array_api(True):
+        kmeans2(
+            make(points[:20_000]), make(points[:100].copy()), iter=1
+        )  # load and compile what is needed
+        data, book = make(points), make(points[:2000].copy())
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        kmeans2(data, book, iter=1)
+    print(f"{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.0f}")
+
+
+def imports() -> list[str]:
+    """What `import xpmeans` adds to `import numpy`."""
+    code = "import numpy, time; t = time.perf_counter(); import {}; print(1e3 * (time.perf_counter() - t))"
+    lines = ["| import | added to NumPy, ms |", "|---|---|"]
+    for name in ("xpmeans", "xpmeans.vq", "scipy.cluster.vq"):
+        command = [sys.executable, "-c", code.format(name)]
+        times = [float(subprocess.check_output(command, text=True)) for _ in range(9)]
+        lines.append(f"| {name} | {min(times):.0f} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, help="write the tables there as well")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory_of:
+        memory_of(options.memory_of)
+        return
+    import scipy
+
+    import xpmeans
+
+    lines = [
+        "# kmeans2 beside SciPy",
+        "",
+        f"xpmeans {xpmeans.__version__}, SciPy {scipy.__version__}, NumPy {np.__version__}, "
+        f"Python {platform.python_version()}, {platform.machine()}. Made by `benchmarks/against_scipy.py`.",
+    ]
+    for title, part in [
+        ("10 iterations, float32, minit='matrix'", large),
+        ("100 x 2 points, k = 3", small),
+        ("400,000 x 32 float32 points, k = 2000 (n x k would be 3 GB)", memory),
+        ("Import time", imports),
+    ]:
+        lines += ["", f"## {title}", "", *part()]
+        print(
+            "\n".join(lines[-len(lines) :])
+            if title.startswith("10")
+            else "\n".join(lines[-8:]),
+            flush=True,
+        )
+    if options.output:
+        options.output.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""A pass over all points, a chunk at a time, and what it collects."""
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from array_api_compat import is_writeable_array
+
+
+def chunks(n: int, rows: int) -> Iterator[slice]:
+    """Slices of at most `rows` that cover n rows."""
+    for start in range(0, n, rows):
+        yield slice(start, min(start + rows, n))
+
+
+class Column:
+    """One value for each of n points, put in by chunks.
+
+    Written in place where the library can. Small results kept between large temporary arrays cut the
+    heap to pieces: keeping them cost torch 1.5 GiB on 400,000 x 32 points and 2000 centroids.
+    """
+
+    def __init__(self, xp: ModuleType, n: int, dtype: Any, device: Any) -> None:
+        self._xp = xp
+        self._n = n
+        self._whole = xp.empty(n, dtype=dtype, device=device)
+        self._in_place = is_writeable_array(self._whole)
+        self._parts: list[Any] = []
+
+    def put(self, rows: slice, part: Any) -> None:
+        """Take in the values of a chunk; chunks come in order."""
+        if rows.stop - rows.start == self._n:
+            self._whole = part
+        elif self._in_place:
+            self._whole[rows] = part
+        else:
+            self._parts.append(part)
+
+    @property
+    def value(self) -> Any:
+        """The whole column."""
+        return self._xp.concat(self._parts) if self._parts else self._whole
+
+
+class PairwiseSum:
+    """Sum of a stream of arrays whose rounding grows with the logarithm of their number.
+
+    Partial sums wait until one over as many terms comes along, as in a binary counter. It matters where
+    the device has no float64.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, Any]] = []
+
+    def add(self, term: Any) -> None:
+        """Take in one more array."""
+        terms = 1
+        while self._waiting and self._waiting[-1][0] == terms:
+            term = self._waiting.pop()[1] + term
+            terms *= 2
+        self._waiting.append((terms, term))
+
+    @property
+    def value(self) -> Any:
+        """The sum so far."""
+        total = self._waiting[-1][1]
+        for _, partial in reversed(self._waiting[:-1]):
+            total = partial + total
+        return total
