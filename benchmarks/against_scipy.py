@@ -23,9 +23,7 @@ from xpmeans.vq import kmeans2
 SIZES = [(270_000, 3, 16), (200_000, 16, 64), (100_000, 128, 256)]
 
 
-def best(
-    functions: list[Callable[[], object]], repeats: int, number: int = 1
-) -> list[float]:
+def best(functions: list[Callable[[], object]], repeats: int, number: int = 1) -> list[float]:
     """Seconds of each function, best of `repeats`, taken in turn."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
@@ -43,14 +41,9 @@ def large() -> list[str]:
     for n, d, k in SIZES:
         x = np.random.default_rng(0).standard_normal((n, d)).astype("float32")
         book = x[:k].copy()
-        calls = [
-            lambda f=f, x=x, b=book: f(x, b, minit="matrix")
-            for f in (scipy_kmeans2, kmeans2)
-        ]
+        calls = [lambda f=f, x=x, b=book: f(x, b, minit="matrix") for f in (scipy_kmeans2, kmeans2)]
         theirs, ours = best(calls, 5)
-        lines.append(
-            f"| {n} x {d}, {k} | {theirs:.3f} | {ours:.3f} | {ours / theirs:.2f} |"
-        )
+        lines.append(f"| {n} x {d}, {k} | {theirs:.3f} | {ours:.3f} | {ours / theirs:.2f} |")
     return lines
 
 
@@ -59,10 +52,7 @@ def small() -> list[str]:
     lines = ["| minit | SciPy, us | xpmeans, us | ratio |", "|---|---|---|---|"]
     x = np.random.default_rng(0).standard_normal((100, 2))
     for minit, k in [("random", 3), ("points", 3), ("++", 3), ("matrix", x[:3].copy())]:
-        calls = [
-            lambda f=f, m=minit, k=k: f(x, k, minit=m, rng=0)
-            for f in (scipy_kmeans2, kmeans2)
-        ]
+        calls = [lambda f=f, m=minit, k=k: f(x, k, minit=m, rng=0) for f in (scipy_kmeans2, kmeans2)]
         theirs, ours = (1e6 * t for t in best(calls, 15, number=100))
         lines.append(f"| {minit} | {theirs:.0f} | {ours:.0f} | {ours / theirs:.2f} |")
     return lines
@@ -89,9 +79,7 @@ def memory_of(name: str) -> None:
     make = getattr(library, "from_numpy", library.asarray)
     points = np.random.default_rng(0).standard_normal((400_000, 32), dtype="float32")
     with xpmeans.array_api(True):
-        kmeans2(
-            make(points[:20_000]), make(points[:100].copy()), iter=1
-        )  # load and compile what is needed
+        kmeans2(make(points[:20_000]), make(points[:100].copy()), iter=1)  # load and compile what is needed
         data, book = make(points), make(points[:2000].copy())
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         kmeans2(data, book, iter=1)
@@ -135,9 +123,7 @@ def main() -> None:
     ]:
         lines += ["", f"## {title}", "", *part()]
         print(
-            "\n".join(lines[-len(lines) :])
-            if title.startswith("10")
-            else "\n".join(lines[-8:]),
+            "\n".join(lines[-len(lines) :]) if title.startswith("10") else "\n".join(lines[-8:]),
             flush=True,
         )
     if options.output:

@@ -34,21 +34,13 @@ settings.load_profile("default")
 
 
 def _chosen() -> list[str]:
-    asked = [
-        name for name in os.environ.get("XPMEANS_TEST_LIBRARIES", "").split(",") if name
-    ]
+    asked = [name for name in os.environ.get("XPMEANS_TEST_LIBRARIES", "").split(",") if name]
     for name in asked:
         if name not in LIBRARIES:
-            raise pytest.UsageError(
-                f"XPMEANS_TEST_LIBRARIES: {name!r} is not one of {LIBRARIES}."
-            )
+            raise pytest.UsageError(f"XPMEANS_TEST_LIBRARIES: {name!r} is not one of {LIBRARIES}.")
         if importlib.util.find_spec(name) is None:
-            raise pytest.UsageError(
-                f"XPMEANS_TEST_LIBRARIES asks for {name}, which is not installed."
-            )
-    return asked or [
-        name for name in LIBRARIES if importlib.util.find_spec(name) is not None
-    ]
+            raise pytest.UsageError(f"XPMEANS_TEST_LIBRARIES asks for {name}, which is not installed.")
+    return asked or [name for name in LIBRARIES if importlib.util.find_spec(name) is not None]
 
 
 CHOSEN = _chosen()
@@ -72,11 +64,7 @@ class Library:
 
     @property
     def has_float64(self) -> bool:
-        return (
-            self(np.zeros(1)).dtype.itemsize == 8
-            if self.name != "array_api_strict"
-            else True
-        )
+        return self(np.zeros(1)).dtype.itemsize == 8 if self.name != "array_api_strict" else True
 
     def __call__(self, array: Any) -> Any:
         """A NumPy array or nested list as an array of this library."""
@@ -158,9 +146,7 @@ def lib(request: pytest.FixtureRequest) -> Iterator[Library]:
         yield request.param
 
 
-@pytest.fixture(
-    params=[lib for lib in ALL if not lib.lazy], ids=lambda library: library.id
-)
+@pytest.fixture(params=[lib for lib in ALL if not lib.lazy], ids=lambda library: library.id)
 def eager(request: pytest.FixtureRequest) -> Library:
     """The libraries that kernels see: Dask arrays are computed before."""
     library: Library = request.param
@@ -172,9 +158,7 @@ def _switch_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCIPY_ARRAY_API", raising=False)
 
 
-def blobs(
-    n: int = 60, d: int = 2, k: int = 3, *, seed: int = 0, spread: float = 0.3
-) -> np.ndarray:
+def blobs(n: int = 60, d: int = 2, k: int = 3, *, seed: int = 0, spread: float = 0.3) -> np.ndarray:
     """Points around k centres five apart."""
     rng = np.random.default_rng(seed)
     centres = rng.permutation(k)[:, None] * 5.0 + rng.normal(size=(k, d))

@@ -65,15 +65,12 @@ def test_rows_are_plain_values() -> None:
 
 
 def test_unknown_function() -> None:
-    with pytest.raises(
-        ValueError, match=r"`function` must be one of whiten, vq, .*, got 'kmeans3'"
-    ):
+    with pytest.raises(ValueError, match=r"`function` must be one of whiten, vq, .*, got 'kmeans3'"):
         xpmeans.capabilities("kmeans3")
 
 
 GOOD = "\n".join(
-    f"[f.{name}]\n" + "\n".join(f"{path} = true" for path in paths)
-    for name, (_, paths) in LIBRARIES.items()
+    f"[f.{name}]\n" + "\n".join(f"{path} = true" for path in paths) for name, (_, paths) in LIBRARIES.items()
 )
 
 
@@ -106,9 +103,7 @@ def test_a_malformed_matrix_says_where(text: str, message: str) -> None:
     assert parse(GOOD)["f"].rows["jax"] == {"cpu": True, "gpu": True, "jit": True}
     with pytest.raises(
         ValueError,
-        match=r"backends_matrix\.toml: .*" + message
-        if "TOML" not in message
-        else message,
+        match=r"backends_matrix\.toml: .*" + message if "TOML" not in message else message,
     ):
         parse(text)
 
@@ -178,9 +173,7 @@ def test_a_library_without_a_row() -> None:
     from xpmeans._dispatch import Context
 
     context = Context(xp, "ndonnx", "cpu", on_gpu=False, traced=False, lazy=False)
-    with pytest.raises(
-        xpmeans.UnsupportedBackendError, match=r"got a ndonnx array\. Hint: convert it"
-    ):
+    with pytest.raises(xpmeans.UnsupportedBackendError, match=r"got a ndonnx array\. Hint: convert it"):
         gate("kmeans2", context)
 
 
@@ -213,9 +206,7 @@ def array_for(library: str, path: str) -> Any:
     if library == "array_api_strict":
         import array_api_strict as strict
 
-        return strict.asarray(
-            x, device=strict.Device("CPU_DEVICE" if path == "cpu" else "device1")
-        )
+        return strict.asarray(x, device=strict.Device("CPU_DEVICE" if path == "cpu" else "device1"))
     return None
 
 
@@ -248,8 +239,6 @@ def test_gate_reads_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {**matrix()["kmeans2"].rows, "numpy": {"cpu": False}}
     # The attribute `xpmeans.capabilities` is the function; the module of that name is found here.
     module = sys.modules["xpmeans.capabilities"]
-    monkeypatch.setattr(
-        module, "matrix", lambda: {"kmeans2": Capabilities("kmeans2", rows)}
-    )
+    monkeypatch.setattr(module, "matrix", lambda: {"kmeans2": Capabilities("kmeans2", rows)})
     with pytest.raises(xpmeans.UnsupportedBackendError, match="got a NumPy array"):
         kmeans2(np.zeros((3, 1)), 1)

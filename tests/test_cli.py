@@ -30,9 +30,7 @@ def photo(tmp_path: Path) -> Path:
     rows, columns = np.mgrid[:36, :48]
     levels = np.stack([rows * 7, columns * 5, 255 - rows * 3 - columns * 2], axis=2)
     path = tmp_path / "in.png"
-    Image.fromarray(
-        (levels + rng.integers(-9, 10, levels.shape)).clip(0, 255).astype("uint8")
-    ).save(path)
+    Image.fromarray((levels + rng.integers(-9, 10, levels.shape)).clip(0, 255).astype("uint8")).save(path)
     return path
 
 
@@ -68,9 +66,7 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 @pytest.mark.parametrize("backend", HERE)
 @pytest.mark.parametrize("count", [1, 2, 16, 256])
-def test_every_pixel_gets_its_nearest_color_of_the_palette(
-    photo: Path, backend: str, count: int
-) -> None:
+def test_every_pixel_gets_its_nearest_color_of_the_palette(photo: Path, backend: str, count: int) -> None:
     result = quantize(photo, "--colors", str(count), "--backend", backend)
     palette = colors(result)
     assert (result.format, result.mode, result.size) == ("PNG", "P", (48, 36))
@@ -81,9 +77,7 @@ def test_every_pixel_gets_its_nearest_color_of_the_palette(
 
 
 @pytest.mark.parametrize("backend", HERE)
-def test_every_backend_gives_the_picture_that_numpy_gives(
-    photo: Path, backend: str
-) -> None:
+def test_every_backend_gives_the_picture_that_numpy_gives(photo: Path, backend: str) -> None:
     expected = quantize(photo)
     result = quantize(photo, "--backend", backend)
     np.testing.assert_array_equal(rgb(result), rgb(expected))
@@ -91,29 +85,19 @@ def test_every_backend_gives_the_picture_that_numpy_gives(
 
 def test_more_colors_and_more_iterations_come_nearer(photo: Path) -> None:
     def distortion(*options: str) -> float:
-        return float(
-            ((rgb(quantize(photo, *options)) - rgb(Image.open(photo))) ** 2).mean()
-        )
+        return float(((rgb(quantize(photo, *options)) - rgb(Image.open(photo))) ** 2).mean())
 
-    assert (
-        distortion("--colors", "32")
-        < distortion("--colors", "8")
-        < distortion("--colors", "2")
-    )
+    assert distortion("--colors", "32") < distortion("--colors", "8") < distortion("--colors", "2")
     assert distortion("--iterations", "20") < distortion("--iterations", "1")
 
 
 def test_seed_chooses_the_first_colors(photo: Path) -> None:
-    first, again, other = (
-        colors(quantize(photo, "--seed", seed)).tolist() for seed in ("3", "3", "4")
-    )
+    first, again, other = (colors(quantize(photo, "--seed", seed)).tolist() for seed in ("3", "3", "4"))
     assert first == again != other
 
 
 @pytest.mark.parametrize("backend", HERE)
-def test_picture_of_fewer_colors_stays_as_it_is(
-    tmp_path: Path, backend: str, capfd: Any
-) -> None:
+def test_picture_of_fewer_colors_stays_as_it_is(tmp_path: Path, backend: str, capfd: Any) -> None:
     levels = np.array([[[255, 0, 0], [0, 0, 255], [1, 2, 3]]] * 2, dtype="uint8")
     Image.fromarray(levels).save(tmp_path / "in.png")
     result = quantize(tmp_path / "in.png", "--backend", backend)
@@ -122,9 +106,7 @@ def test_picture_of_fewer_colors_stays_as_it_is(
     assert capfd.readouterr().err == ""
 
 
-def test_summary_names_file_size_and_colors(
-    photo: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_summary_names_file_size_and_colors(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quantize(photo, "--colors", "4")
     assert capsys.readouterr() == (
         f"{photo.with_name('out.png')}: 48 x 36 pixels, colours: 4\n",
@@ -138,17 +120,11 @@ def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
 
 
 def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 257, 32896, 65535]], dtype="uint16")).save(
-        tmp_path / "in.png"
-    )
-    np.testing.assert_array_equal(
-        rgb(quantize(tmp_path / "in.png"))[0, :, 0], [0, 1, 128, 255]
-    )
+    Image.fromarray(np.array([[0, 257, 32896, 65535]], dtype="uint16")).save(tmp_path / "in.png")
+    np.testing.assert_array_equal(rgb(quantize(tmp_path / "in.png"))[0, :, 0], [0, 1, 128, 255])
 
 
-@pytest.mark.parametrize(
-    "mode", ["1", "L", "LA", "P", "CMYK", "YCbCr", "RGBA", "I", "I;16", "LAB"]
-)
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "YCbCr", "RGBA", "I", "I;16", "LAB"])
 def test_any_kind_of_pixels(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (5, 4)).save(tmp_path / "in.tif")
     assert quantize(tmp_path / "in.tif").size == (5, 4)
@@ -196,16 +172,9 @@ def test_terminal_gets_a_bar_if_rich_is_installed(
 
 
 @pytest.mark.parametrize("value", ["0", "-3", "257", "many", "2.5", ""])
-def test_number_of_colors_out_of_range(
-    photo: Path, value: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    message = fails(
-        capsys, "quantize", photo, photo.with_name("out.png"), f"--colors={value}"
-    )
-    assert (
-        f"argument --colors: must be a whole number between 1 and 256, got '{value}'"
-        in message
-    )
+def test_number_of_colors_out_of_range(photo: Path, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    message = fails(capsys, "quantize", photo, photo.with_name("out.png"), f"--colors={value}")
+    assert f"argument --colors: must be a whole number between 1 and 256, got '{value}'" in message
     assert not photo.with_name("out.png").exists()
 
 
@@ -214,23 +183,16 @@ def test_other_numbers_out_of_range(
     photo: Path, option: str, low: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = fails(capsys, "quantize", photo, "out.png", option, str(low - 1))
-    assert (
-        f"argument {option}: must be a whole number at least {low}, got '{low - 1}'"
-        in message
-    )
+    assert f"argument {option}: must be a whole number at least {low}, got '{low - 1}'" in message
 
 
 def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = fails(capsys, "quantize", tmp_path / "none.jpg", tmp_path / "out.png")
-    assert (
-        f"cannot read '{tmp_path / 'none.jpg'}': No such file or directory" in message
-    )
+    assert f"cannot read '{tmp_path / 'none.jpg'}': No such file or directory" in message
     assert "cannot read" in fails(capsys, "quantize", tmp_path, tmp_path / "out.png")
 
 
-def test_file_that_is_no_picture(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_file_that_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in.jpg").write_text("no picture")
     message = fails(capsys, "quantize", tmp_path / "in.jpg", tmp_path / "out.png")
     assert f"'{tmp_path / 'in.jpg'}' is not a picture that Pillow can read" in message
@@ -238,9 +200,7 @@ def test_file_that_is_no_picture(
 
 def test_picture_cut_short(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo.write_bytes(photo.read_bytes()[:1000])
-    assert f"cannot use '{photo}': " in fails(
-        capsys, "quantize", photo, photo.with_name("out.png")
-    )
+    assert f"cannot use '{photo}': " in fails(capsys, "quantize", photo, photo.with_name("out.png"))
 
 
 def test_picture_too_large_for_pillow(
@@ -251,20 +211,13 @@ def test_picture_too_large_for_pillow(
     assert f"cannot use '{photo}': Image size (1728 pixels) exceeds limit" in message
 
 
-def test_floating_point_pixels(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_floating_point_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("F", (3, 3)).save(tmp_path / "in.tif")
     message = fails(capsys, "quantize", tmp_path / "in.tif", tmp_path / "out.png")
-    assert (
-        "its pixels are floating-point. Hint: convert it to 8 or 16 bits first"
-        in message
-    )
+    assert "its pixels are floating-point. Hint: convert it to 8 or 16 bits first" in message
 
 
-@pytest.mark.parametrize(
-    "library", [library for library in cli._BACKENDS if library != "numpy"]
-)
+@pytest.mark.parametrize("library", [library for library in cli._BACKENDS if library != "numpy"])
 def test_library_that_is_not_installed(
     photo: Path,
     library: str,
@@ -272,13 +225,8 @@ def test_library_that_is_not_installed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(importlib, "import_module", absent(library))
-    message = fails(
-        capsys, "quantize", photo, photo.with_name("out.png"), "--backend", library
-    )
-    assert (
-        f"{LIBRARIES[library][0]} is not installed. Hint: python -m pip install "
-        in message
-    )
+    message = fails(capsys, "quantize", photo, photo.with_name("out.png"), "--backend", library)
+    assert f"{LIBRARIES[library][0]} is not installed. Hint: python -m pip install " in message
     assert library in message
 
 
@@ -286,16 +234,12 @@ def test_library_that_is_broken(
     photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(importlib, "import_module", broken("torch"))
-    message = fails(
-        capsys, "quantize", photo, photo.with_name("out.png"), "--backend", "torch"
-    )
+    message = fails(capsys, "quantize", photo, photo.with_name("out.png"), "--backend", "torch")
     assert "PyTorch is broken: libtorch.so: cannot open" in message
 
 
 def test_unknown_library(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    message = fails(
-        capsys, "quantize", photo, photo.with_name("out.png"), "--backend", "tensorflow"
-    )
+    message = fails(capsys, "quantize", photo, photo.with_name("out.png"), "--backend", "tensorflow")
     assert "argument --backend: invalid choice: 'tensorflow'" in message
 
 
@@ -307,34 +251,22 @@ def test_pillow_that_is_not_installed(
     assert "Pillow is not installed. Hint: python -m pip install pillow" in message
 
 
-def test_output_that_cannot_be_written(
-    photo: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_output_that_cannot_be_written(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     absent = photo.with_name("absent") / "out.png"
-    assert f"cannot write '{absent}': No such file" in fails(
-        capsys, "quantize", photo, absent
-    )
+    assert f"cannot write '{absent}': No such file" in fails(capsys, "quantize", photo, absent)
     inside_a_file = photo / "out.png"
     assert f"cannot write '{inside_a_file}': Not a directory" in fails(
         capsys, "quantize", photo, inside_a_file
     )
     folder = photo.with_name("folder.png")
     folder.mkdir()
-    assert f"cannot write '{folder}': it is a folder" in fails(
-        capsys, "quantize", photo, folder
-    )
+    assert f"cannot write '{folder}': it is a folder" in fails(capsys, "quantize", photo, folder)
     jpeg = photo.with_name("out.jpg")
-    assert f"OUT.png must end in .png, got '{jpeg}'" in fails(
-        capsys, "quantize", photo, jpeg
-    )
+    assert f"OUT.png must end in .png, got '{jpeg}'" in fails(capsys, "quantize", photo, jpeg)
 
 
-@pytest.mark.skipif(
-    os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user"
-)
-def test_folder_without_permission(
-    photo: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_folder_without_permission(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo.parent.chmod(0o500)
     message = fails(capsys, "quantize", photo, photo.with_name("out.png"))
     photo.parent.chmod(0o700)
@@ -365,12 +297,8 @@ def test_nothing_half_written_takes_the_place_of_the_output(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["compress"], ["quantize"], ["backends", "--all"]]
-)
-def test_wrong_command_line(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("arguments", [[], ["compress"], ["quantize"], ["backends", "--all"]])
+def test_wrong_command_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     fails(capsys, *arguments)
 
 
@@ -406,9 +334,7 @@ def test_backends_shows_the_matrix(capsys: pytest.CaptureFixture[str]) -> None:
     assert err == ""
     for function, support in matrix().items():
         section = out[out.index(function) :].split("\n\n")[1].splitlines()
-        assert [line.split(maxsplit=1)[0] for line in section[1:]] == [
-            row[0] for row in support.table()
-        ]
+        assert [line.split(maxsplit=1)[0] for line in section[1:]] == [row[0] for row in support.table()]
         for line, row in zip(section[1:], support.table(), strict=True):
             assert line.split() == " ".join(row).split()
     assert "kmeans2 (to come)" not in out
@@ -418,12 +344,9 @@ def test_backends_aligns_columns_in_a_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     cli.main(["backends"])
-    section = (
-        capsys.readouterr().out.split("kmeans2\n\n")[1].split("\n\n")[0].splitlines()
-    )
+    section = capsys.readouterr().out.split("kmeans2\n\n")[1].split("\n\n")[0].splitlines()
     starts = {
-        cli._width(line[: max(line.rfind("GPU"), line.rfind("n/a"), line.rfind("⛔"))])
-        for line in section
+        cli._width(line[: max(line.rfind("GPU"), line.rfind("n/a"), line.rfind("⛔"))]) for line in section
     }
     assert len(starts) == 1
 
@@ -451,10 +374,7 @@ def test_backends_gives_a_line_to_what_is_missing_or_broken(
     assert err == ""
     monkeypatch.setattr(importlib, "import_module", broken("dask"))
     assert cli.main(["backends"]) == 0
-    assert (
-        "broken: libdask.so: cannot open shared object file\n"
-        in capsys.readouterr().out
-    )
+    assert "broken: libdask.so: cannot open shared object file\n" in capsys.readouterr().out
 
 
 def test_backends_gives_a_line_to_a_driver_that_fails(
@@ -467,18 +387,13 @@ def test_backends_gives_a_line_to_a_driver_that_fails(
     fake = SimpleNamespace(__version__="13.4", __array_namespace_info__=lambda: info)
     monkeypatch.setattr(importlib, "import_module", lambda name: fake)
     assert cli.main(["backends"]) == 0
-    assert (
-        "CuPy     13.4     none: CUDA driver version is insufficient\n"
-        in capsys.readouterr().out
-    )
+    assert "CuPy     13.4     none: CUDA driver version is insufficient\n" in capsys.readouterr().out
 
 
 def test_backends_on_a_terminal_without_unicode() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "xpmeans", "backends"]
-    result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "JAX      yes, no JIT" in result.stdout
 
 
@@ -490,9 +405,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_starting_the_command_line_loads_no_array_library() -> None:
     code = "import sys, xpmeans.cli; print(*sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"PIL", "rich", *LIBRARIES} & set(result.stdout.split()) == {"numpy"}
 
 
@@ -501,16 +414,11 @@ def test_starting_the_command_line_loads_no_array_library() -> None:
 
 def test_readme_has_the_support_table() -> None:
     rows = xpmeans.capabilities("kmeans2").table()
-    table = "\n".join(
-        f"| {' | '.join(row)} |"
-        for row in [("Library", "CPU", "GPU"), ("---",) * 3, *rows]
-    )
+    table = "\n".join(f"| {' | '.join(row)} |" for row in [("Library", "CPU", "GPU"), ("---",) * 3, *rows])
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_example_of_scipy_agrees_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("scipy")
     runpy.run_path(str(ROOT / "examples" / "scipy_drop_in.py"), run_name="__main__")
-    assert capsys.readouterr().out.count("same labels and centroids as SciPy's") == len(
-        HERE
-    )
+    assert capsys.readouterr().out.count("same labels and centroids as SciPy's") == len(HERE)

@@ -10,39 +10,27 @@ from conftest import Library, blobs, nearest
 import xpmeans._core.precision
 from xpmeans.vq import ClusterError, kmeans2
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:One of the clusters is empty:UserWarning"
-)
+pytestmark = pytest.mark.filterwarnings("ignore:One of the clusters is empty:UserWarning")
 
 
-def run(
-    lib: Library, x: np.ndarray, k: Any, **options: Any
-) -> tuple[np.ndarray, np.ndarray]:
+def run(lib: Library, x: np.ndarray, k: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """`kmeans2` on a library's arrays, answered in NumPy's."""
     k = lib(k) if isinstance(k, np.ndarray) else k
     centroid, label = kmeans2(lib(x), k, **options)
     return lib.numpy(centroid), lib.numpy(label)
 
 
-def one_pass(
-    lib: Library, x: np.ndarray, book: np.ndarray, **options: Any
-) -> np.ndarray:
+def one_pass(lib: Library, x: np.ndarray, book: np.ndarray, **options: Any) -> np.ndarray:
     """Labels of the points for these centroids."""
     return run(lib, x, book, iter=1, minit="matrix", **options)[1]
 
 
 @pytest.mark.parametrize("n", [24, 40_000])  # brute force, reference kernel
-@pytest.mark.parametrize(
-    ("dtype", "size"), [("float32", 2e30), ("float64", 1e200), ("float32", 2e-30)]
-)
-def test_defect_01_squares_that_overflow(
-    lib: Library, n: int, dtype: str, size: float
-) -> None:
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 2e30), ("float64", 1e200), ("float32", 2e-30)])
+def test_defect_01_squares_that_overflow(lib: Library, n: int, dtype: str, size: float) -> None:
     if dtype == "float64" and not lib.has_float64:
         return
-    mass = np.random.default_rng(0).lognormal(size=(n, 2)).astype(dtype) * np.asarray(
-        size, dtype
-    )
+    mass = np.random.default_rng(0).lognormal(size=(n, 2)).astype(dtype) * np.asarray(size, dtype)
     label = one_pass(lib, mass, mass[:3])
     np.testing.assert_array_equal(label, nearest(mass / size, mass[:3] / size))
     for minit in ("random", "points", "++"):
@@ -72,9 +60,7 @@ def test_defect_02_random_draws_have_the_covariance_of_the_data(lib: Library) ->
 
 @pytest.mark.parametrize("minit", ["random", "points", "++"])
 @pytest.mark.parametrize("shape", [(60, 2), (60,), (4, 9)])
-def test_defect_03_float32_works_with_every_minit(
-    lib: Library, minit: str, shape: tuple[int, ...]
-) -> None:
+def test_defect_03_float32_works_with_every_minit(lib: Library, minit: str, shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     centroid, label = run(lib, x, 3, minit=minit, rng=1)
     assert centroid.dtype == np.float32
@@ -84,24 +70,16 @@ def test_defect_03_float32_works_with_every_minit(
 def test_defect_04_plus_plus_keeps_dtype_and_digits(lib: Library) -> None:
     if not lib.has_float64:
         return
-    times = (
-        1.7e9
-        + 30.0 * np.repeat(np.arange(4), 50)
-        + np.random.default_rng(0).random(200)
-    )
+    times = 1.7e9 + 30.0 * np.repeat(np.arange(4), 50) + np.random.default_rng(0).random(200)
     centroid, _ = run(lib, times, 4, minit="++", rng=0)
     assert centroid.dtype == np.float64
-    np.testing.assert_allclose(
-        np.sort(centroid) - 1.7e9, [0.5, 30.5, 60.5, 90.5], atol=0.2
-    )
+    np.testing.assert_allclose(np.sort(centroid) - 1.7e9, [0.5, 30.5, 60.5, 90.5], atol=0.2)
 
 
 @pytest.mark.parametrize("d", [1, 4, 5, 40])
 @pytest.mark.parametrize("n", [90, 3000])
 @pytest.mark.parametrize(("dtype", "offset"), [("float64", 1.7e9), ("float32", 1e4)])
-def test_defect_05_offsets(
-    lib: Library, n: int, d: int, dtype: str, offset: float
-) -> None:
+def test_defect_05_offsets(lib: Library, n: int, d: int, dtype: str, offset: float) -> None:
     if dtype == "float64" and not lib.has_float64:
         return
     x = (blobs(n, d, spread=0.1) + offset).astype(dtype)
@@ -127,9 +105,7 @@ def test_defect_06_integers_and_booleans(lib: Library, dtype: str, n: int) -> No
         centroid, label = kmeans2(data, number, minit=minit, rng=0)
         expected, expected_label = kmeans2(x.astype(float), number, minit=minit, rng=0)
         real = lib.numpy(centroid).dtype
-        assert real == (
-            np.float32 if lib.name == "torch" or not lib.has_float64 else np.float64
-        )
+        assert real == (np.float32 if lib.name == "torch" or not lib.has_float64 else np.float64)
         if not (minit == "random" and not lib.has_float64):
             np.testing.assert_array_equal(lib.numpy(label), expected_label)
             np.testing.assert_allclose(lib.numpy(centroid), expected, rtol=1e-6)
@@ -138,9 +114,7 @@ def test_defect_06_integers_and_booleans(lib: Library, dtype: str, n: int) -> No
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 @pytest.mark.parametrize("n", [60, 6000])
 def test_defect_06_half_precision(lib: Library, name: str, n: int) -> None:
-    if lib.name == "array_api_strict" or (
-        name == "bfloat16" and lib.name not in ("torch", "jax")
-    ):
+    if lib.name == "array_api_strict" or (name == "bfloat16" and lib.name not in ("torch", "jax")):
         return  # which have no such dtype
     single = (blobs(n, 3, seed=1) * 100).astype("float32")
     if lib.name == "torch":
@@ -184,9 +158,7 @@ def test_defect_08_kept_labels_are_of_the_centroids_before_the_last_update(
 @pytest.mark.parametrize("minit", ["random", "points", "++", "matrix"])
 @pytest.mark.parametrize("n", [60, 20_000])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_defect_09_not_finite_unchecked(
-    lib: Library, minit: str, n: int, bad: float
-) -> None:
+def test_defect_09_not_finite_unchecked(lib: Library, minit: str, n: int, bad: float) -> None:
     x = blobs(n)
     x[5, 1] = bad
     k = x[:3] if minit == "matrix" else 3
@@ -206,9 +178,7 @@ def test_defect_09_not_finite_unchecked(
 
 
 @pytest.mark.parametrize("n", [60, 20_000])
-def test_defect_09_a_centroid_that_is_not_finite_attracts_nothing(
-    lib: Library, n: int
-) -> None:
+def test_defect_09_a_centroid_that_is_not_finite_attracts_nothing(lib: Library, n: int) -> None:
     x = blobs(n)
     book = np.array([[np.nan, 0.0], x[0], [np.inf, 0.0], x[1]])
     with pytest.warns(UserWarning, match="One of the clusters is empty"):
@@ -216,9 +186,7 @@ def test_defect_09_a_centroid_that_is_not_finite_attracts_nothing(
     np.testing.assert_array_equal(label, 2 * nearest(x, x[:2]) + 1)
 
 
-@pytest.mark.parametrize(
-    "k", [np.int64(3), np.float64(3), np.array(3), np.int8(3)], ids=repr
-)
+@pytest.mark.parametrize("k", [np.int64(3), np.float64(3), np.array(3), np.int8(3)], ids=repr)
 def test_defect_10_a_numpy_number_for_k(lib: Library, k: Any) -> None:
     x = blobs()
     for minit in ("points", "++", "random"):
@@ -236,9 +204,7 @@ def test_defect_10_a_zero_dimensional_array_and_a_list_for_k(lib: Library) -> No
         np.testing.assert_array_equal(lib.numpy(centroid), expected)
     book = x[:3].tolist()
     centroid, _ = kmeans2(lib(x), book)
-    np.testing.assert_array_equal(
-        lib.numpy(centroid), run(lib, x, np.asarray(book), minit="matrix")[0]
-    )
+    np.testing.assert_array_equal(lib.numpy(centroid), run(lib, x, np.asarray(book), minit="matrix")[0])
 
 
 DEGENERATE = {
@@ -249,8 +215,7 @@ DEGENERATE = {
     "one value": np.array([0.1]),
     "one cell": np.array([[0.1]]),
     "as many columns as rows": np.random.default_rng(0).normal(size=(3, 3)),
-    "dependent columns": np.random.default_rng(0).normal(size=(12, 2))
-    @ np.ones((2, 3)),
+    "dependent columns": np.random.default_rng(0).normal(size=(12, 2)) @ np.ones((2, 3)),
     "more columns, identical rows": np.tile(np.arange(9.0), (4, 1)),
 }
 
@@ -273,9 +238,7 @@ def test_defect_14_plus_plus_with_few_distinct_points(lib: Library, k: int) -> N
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         centroid, label = run(lib, x, k, minit="++", rng=0)
-    assert {str(w.message)[:27] for w in caught} == (
-        {"One of the clusters is empt"} if k > 2 else set()
-    )
+    assert {str(w.message)[:27] for w in caught} == ({"One of the clusters is empt"} if k > 2 else set())
     assert set(centroid) == {0.0, 1.0}
     np.testing.assert_array_equal(centroid[label], x)
 
@@ -293,9 +256,7 @@ def test_defect_14_a_draw_beyond_the_rounded_sum(lib: Library) -> None:
 
 def test_defect_15_means_of_many_float32_values(lib: Library) -> None:
     x = (1000 + np.random.default_rng(0).random(400_000)).astype("float32")
-    centroid, _ = run(
-        lib, x, np.array([1000.0], dtype="float32"), iter=1, minit="matrix"
-    )
+    centroid, _ = run(lib, x, np.array([1000.0], dtype="float32"), iter=1, minit="matrix")
     exact = x.astype("float64").mean()
     ulp = np.spacing(np.float32(1000))
     assert abs(centroid[0] - exact) <= (0.5 if lib.has_float64 else 4) * ulp
@@ -311,14 +272,10 @@ def test_defect_18_masked_arrays_are_refused_in_both_modes() -> None:
             kmeans2(masked, 3)
 
 
-def test_defect_19_one_finite_scan(
-    lib: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_defect_19_one_finite_scan(lib: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     scans = []
     peak = xpmeans.vq.peak
-    monkeypatch.setattr(
-        xpmeans.vq, "peak", lambda xp, x: scans.append(x.shape) or peak(xp, x)
-    )
+    monkeypatch.setattr(xpmeans.vq, "peak", lambda xp, x: scans.append(x.shape) or peak(xp, x))
     x = blobs()
     run(lib, x, x[:3], minit="matrix", iter=10)
     assert scans == [(60, 2), (3, 2)]

@@ -60,11 +60,7 @@ def calls(draw: st.DrawFn) -> dict[str, Any]:
         x += 100.0
     elif kind == "few":
         x = x[rng.integers(min(3, n), size=n)]
-    dtype = draw(
-        st.sampled_from(
-            ["float64", "float64", "float32", "int64", "int32", "uint8", "bool"]
-        )
-    )
+    dtype = draw(st.sampled_from(["float64", "float64", "float32", "int64", "int32", "uint8", "bool"]))
     if dtype[0] in "iu":
         x = np.abs(np.round(x * 10))
     if dtype == "bool":
@@ -74,9 +70,7 @@ def calls(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "x": x.astype(dtype),
         "layout": draw(st.sampled_from(sorted(LAYOUTS))),
-        "k": x[rng.integers(n, size=k)].astype(
-            draw(st.sampled_from(["float64", "float32"]))
-        )
+        "k": x[rng.integers(n, size=k)].astype(draw(st.sampled_from(["float64", "float32"])))
         if minit == "matrix"
         else k,
         "iter": draw(st.integers(1, 6)),
@@ -88,27 +82,19 @@ def calls(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def outcome(
-    function: Any, call: dict[str, Any], data: Any, k: Any, **changes: Any
-) -> dict[str, Any]:
+def outcome(function: Any, call: dict[str, Any], data: Any, k: Any, **changes: Any) -> dict[str, Any]:
     """What a call does: its results, or its exception, and the warnings."""
     call = call | changes
     np.random.seed(call["seed"] % 2**32)
-    options = {
-        name: call[name] for name in ("iter", "minit", "missing", "check_finite")
-    }
+    options = {name: call[name] for name in ("iter", "minit", "missing", "check_finite")}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            centroid, label = function(
-                data, k, **options, **RNGS[call["rng"]](call["seed"])
-            )
+            centroid, label = function(data, k, **options, **RNGS[call["rng"]](call["seed"]))
             result: dict[str, Any] = {"centroid": centroid, "label": label}
         except Exception as error:
             result = {"error": error}
-    return result | {
-        "warnings": {w.category for w in caught if "empty" in str(w.message)}
-    }
+    return result | {"warnings": {w.category for w in caught if "empty" in str(w.message)}}
 
 
 def with_scipy(call: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -147,9 +133,7 @@ def compare(call: dict[str, Any], lib: Library) -> None:
     note(f"ours: {ours}\nSciPy: {theirs}")
     if "error" in theirs or "error" in ours:
         names = [type(result.get("error")).__name__ for result in (ours, theirs)]
-        assert names[0] == names[1] or (
-            ties_explain(call, lib) and "ClusterError" in names
-        ), names
+        assert names[0] == names[1] or (ties_explain(call, lib) and "ClusterError" in names), names
         return
     single = ours["centroid"].dtype == np.float32
     if np.array_equal(ours["label"], theirs["label"]):
@@ -158,18 +142,14 @@ def compare(call: dict[str, Any], lib: Library) -> None:
         # 200 float32 values summed one after the other round by up to 200 u (defect 15).
         tolerance = scale * (200 * 6e-8 if single else 1e-13)
         if ours["warnings"] == theirs["warnings"] or not ties_explain(call, lib):
-            np.testing.assert_allclose(
-                ours["centroid"], expected, rtol=0, atol=tolerance
-            )
+            np.testing.assert_allclose(ours["centroid"], expected, rtol=0, atol=tolerance)
             assert ours["warnings"] == theirs["warnings"]
     else:
         assert ties_explain(call, lib)
     assert ours["label"].dtype == theirs["label"].dtype == np.int32
     assert ours["label"].shape == theirs["label"].shape
     assert ours["centroid"].shape == theirs["centroid"].shape
-    if (
-        lib.name not in ("torch", "jax") or call["x"].dtype.kind == "f"
-    ):  # whose default may be float32
+    if lib.name not in ("torch", "jax") or call["x"].dtype.kind == "f":  # whose default may be float32
         assert ours["centroid"].dtype == theirs["centroid"].dtype
 
 
@@ -199,18 +179,14 @@ def ties_explain(call: dict[str, Any], lib: Library) -> bool:
     return False
 
 
-def tie(
-    call: dict[str, Any], points: np.ndarray, book: np.ndarray, one: Any, other: Any
-) -> bool:
+def tie(call: dict[str, Any], points: np.ndarray, book: np.ndarray, one: Any, other: Any) -> bool:
     unit = 1.2e-16 if call["x"].dtype == np.float64 else 6e-8
     size = (np.abs(points).max() + np.abs(book).max()) ** 2 * points.shape[1]
     squares = [((points - book[labels]) ** 2).sum(axis=1) for labels in (one, other)]
     return bool(np.all(np.abs(squares[0] - squares[1]) <= 400 * unit * size))
 
 
-def first_centroids_tie(
-    call: dict[str, Any], x: np.ndarray, ours: Any, theirs: Any, where: Any
-) -> bool:
+def first_centroids_tie(call: dict[str, Any], x: np.ndarray, ours: Any, theirs: Any, where: Any) -> bool:
     """Differences in the first iteration: recover the first centroids from SciPy's own initialisers."""
     np.random.seed(call["seed"] % 2**32)
     source = RNGS[call["rng"]](call["seed"])

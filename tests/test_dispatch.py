@@ -28,9 +28,7 @@ def test_values_that_mean_on(monkeypatch: pytest.MonkeyPatch, value: str) -> Non
     assert array_api_enabled()
 
 
-def test_unset_means_off_and_is_read_at_each_call(
-    lib: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unset_means_off_and_is_read_at_each_call(lib: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     data = lib(X)
     with xpmeans.array_api(False):
         assert isinstance(kmeans2(data, 3, rng=0)[0], np.ndarray)
@@ -39,9 +37,7 @@ def test_unset_means_off_and_is_read_at_each_call(
         assert isinstance(kmeans2(data, 3, rng=0)[1], np.ndarray)
 
 
-def test_the_environment_decides_outside_a_block(
-    lib: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_decides_outside_a_block(lib: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     data = lib(X)
     kinds = []
 
@@ -65,9 +61,7 @@ def test_the_override_belongs_to_its_thread() -> None:
             seen[name] = array_api_enabled()
             inside.wait(10)
 
-    threads = [
-        threading.Thread(target=work, args=(str(flag), flag)) for flag in (True, False)
-    ]
+    threads = [threading.Thread(target=work, args=(str(flag), flag)) for flag in (True, False)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -119,9 +113,7 @@ LAYOUTS = {
     "strided": lambda x: np.repeat(x, 2, axis=0)[::2],
     "negative": lambda x: x[::-1].copy()[::-1],
     "columns": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
-    "unaligned": lambda x: (
-        np.frombuffer(b"0" + x.tobytes(), dtype="V1")[1:].view(x.dtype).reshape(x.shape)
-    ),
+    "unaligned": lambda x: np.frombuffer(b"0" + x.tobytes(), dtype="V1")[1:].view(x.dtype).reshape(x.shape),
     "big-endian": lambda x: x.astype(">f8"),
     "list": lambda x: x.tolist(),
     "tuple": lambda x: tuple(map(tuple, x)),
@@ -146,9 +138,7 @@ def test_objects_with_an_array_method() -> None:
             return X
 
     with xpmeans.array_api(True):
-        np.testing.assert_array_equal(
-            kmeans2(Frame(), 3, rng=0)[1], kmeans2(X, 3, rng=0)[1]
-        )
+        np.testing.assert_array_equal(kmeans2(Frame(), 3, rng=0)[1], kmeans2(X, 3, rng=0)[1])
 
 
 def test_lists_adopt_the_library_of_the_arrays(lib: Library) -> None:
@@ -161,22 +151,16 @@ def test_lists_adopt_the_library_of_the_arrays(lib: Library) -> None:
 def test_mixed_libraries(lib: Library) -> None:
     if lib.name == "numpy":
         return
-    with pytest.raises(
-        TypeError, match=rf"`data` is a {lib.name} array and `k` is a numpy array.*Hint"
-    ):
+    with pytest.raises(TypeError, match=rf"`data` is a {lib.name} array and `k` is a numpy array.*Hint"):
         kmeans2(lib(X), X[:3])
-    with pytest.raises(
-        TypeError, match=rf"`data` is a numpy array and `k` is a {lib.name} array.*Hint"
-    ):
+    with pytest.raises(TypeError, match=rf"`data` is a numpy array and `k` is a {lib.name} array.*Hint"):
         kmeans2(X, lib(X[:3]))
 
 
 def test_mixed_libraries_with_the_switch_off(lib: Library) -> None:
     with xpmeans.array_api(False):
         expected = kmeans2(lib.numpy(lib(X)), lib.numpy(lib(X[:3])), minit="matrix")
-        centroid, label = kmeans2(
-            lib(X), X[:3].astype(lib.numpy(lib(X)).dtype), minit="matrix"
-        )
+        centroid, label = kmeans2(lib(X), X[:3].astype(lib.numpy(lib(X)).dtype), minit="matrix")
     np.testing.assert_array_equal(centroid, expected[0])
     np.testing.assert_array_equal(label, expected[1])
 
@@ -186,9 +170,7 @@ def test_mixed_devices() -> None:
     data = strict.asarray(X, device=strict.Device("device1"))
     with (
         xpmeans.array_api(True),
-        pytest.raises(
-            ValueError, match="`data` is on .*device1.* and `k` is on .*Hint"
-        ),
+        pytest.raises(ValueError, match=r"`data` is on .*device1.* and `k` is on .*Hint"),
     ):
         kmeans2(data, strict.asarray(X[:3]))
 
@@ -232,9 +214,7 @@ def test_mixed_devices() -> None:
         ),
     ],
 )
-def test_what_is_no_array_of_points(
-    enabled: bool, data: Any, error: type[Exception], message: str
-) -> None:
+def test_what_is_no_array_of_points(enabled: bool, data: Any, error: type[Exception], message: str) -> None:
     with xpmeans.array_api(enabled), pytest.raises(error, match=message):
         kmeans2(data, 2, rng=0)
 
@@ -280,9 +260,7 @@ def test_torch_tensors_that_require_gradients(enabled: bool) -> None:
     k = torch.nn.Parameter(torch.asarray(X[:3]))
     with xpmeans.array_api(enabled):
         centroid, label = kmeans2(data, k, minit="matrix")
-        expected, expected_label = kmeans2(
-            torch.asarray(X), torch.asarray(X[:3]), minit="matrix"
-        )
+        expected, expected_label = kmeans2(torch.asarray(X), torch.asarray(X[:3]), minit="matrix")
     assert data.requires_grad
     assert k.requires_grad
     assert not getattr(centroid, "requires_grad", False)
@@ -311,16 +289,14 @@ def test_off_and_not_convertible() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(
         xpmeans.UnsupportedBackendError,
-        match="`data` must be convertible to NumPy while .* is off",
+        match=r"`data` must be convertible to NumPy while .* is off",
     ):
         kmeans2(torch.empty((9, 2), device="meta"), 3)
 
 
 def test_jax_tracers_with_the_switch_off() -> None:
     jax = pytest.importorskip("jax")
-    with pytest.raises(
-        xpmeans.UnsupportedBackendError, match="`data` must be convertible to NumPy"
-    ):
+    with pytest.raises(xpmeans.UnsupportedBackendError, match="`data` must be convertible to NumPy"):
         jax.jit(lambda x: kmeans2(x, 3, rng=0))(X)
 
 
@@ -345,9 +321,7 @@ def test_defect_12_jax_device_is_kept() -> None:
             book = jax.device_put(X[:3], second)
             centroid, label = kmeans2(data, book)
             assert centroid.devices() == label.devices() == {second}
-        with pytest.raises(
-            ValueError, match="All arrays must be on one device: `data` is on .*:1"
-        ):
+        with pytest.raises(ValueError, match=r"All arrays must be on one device: `data` is on .*:1"):
             kmeans2(data, jax.device_put(X[:3], jax.devices("cpu")[0]))
 
 
@@ -361,9 +335,7 @@ def test_dask_is_computed_once() -> None:
     ]:
         computes = []
 
-        def get(
-            graph: Any, keys: Any, computes: list[Any] = computes, **kwargs: Any
-        ) -> Any:
+        def get(graph: Any, keys: Any, computes: list[Any] = computes, **kwargs: Any) -> Any:
             computes.append(keys)
             return dask.get(graph, keys, **kwargs)
 
@@ -381,7 +353,7 @@ def test_dask_masked_chunks_are_refused() -> None:
     masked = da.from_array(np.ma.masked_array(X, mask=X > 5))
     with (
         xpmeans.array_api(True),
-        pytest.raises(TypeError, match="`dask.array` with numpy.MaskedArray chunks"),
+        pytest.raises(TypeError, match=r"`dask\.array` with numpy\.MaskedArray chunks"),
     ):
         kmeans2(masked, 3)
     with pytest.raises(TypeError, match="MaskedArray"):

@@ -54,18 +54,14 @@ def test_step(eager: Library, kernel: Any, dtype: str, n: int, d: int, k: int) -
     assert labels.dtype == np.int32
     members = expected[None, :] == np.arange(k)[:, None]
     np.testing.assert_array_equal(counts, members.sum(axis=1))
-    np.testing.assert_allclose(
-        sums, members @ x.astype(float), atol=1e-4 if not eager.has_float64 else 1e-10
-    )
+    np.testing.assert_allclose(sums, members @ x.astype(float), atol=1e-4 if not eager.has_float64 else 1e-10)
 
 
 @pytest.mark.parametrize("budget", [1, 1000, 20_000, 1 << 24])
 @pytest.mark.parametrize("grid", [True, False])
 def test_chunk_sizes_change_nothing(eager: Library, budget: int, grid: bool) -> None:
     rng = np.random.default_rng(0)
-    x = (
-        rng.integers(0, 4, size=(300, 3)) if grid else rng.normal(size=(300, 3))
-    ).astype("float32")
+    x = (rng.integers(0, 4, size=(300, 3)) if grid else rng.normal(size=(300, 3))).astype("float32")
     book = x[:20]  # on the grid many points are ties
     labels, sums, counts = step(Reference, eager, x, book, budget=budget)
     np.testing.assert_array_equal(labels, nearest(x, book))
@@ -90,9 +86,7 @@ def test_weights_are_repetitions(eager: Library, kernel: Any) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", ["twins", "far twins", "all equal", "two scales"])
-def test_near_ties_are_settled_by_differences(
-    eager: Library, kernel: Any, dtype: str, case: str
-) -> None:
+def test_near_ties_are_settled_by_differences(eager: Library, kernel: Any, dtype: str, case: str) -> None:
     if dtype == "float64" and not eager.has_float64:
         return
     rng = np.random.default_rng(0)
@@ -112,9 +106,7 @@ def test_near_ties_are_settled_by_differences(
     x, book = x.astype(dtype), book.astype(dtype)
     labels, *_ = step(kernel, eager, x, book)
     expected = nearest(x, book)
-    squares = (
-        (x[:, None].astype(np.longdouble) - book.astype(np.longdouble)) ** 2
-    ).sum(axis=2)
+    squares = ((x[:, None].astype(np.longdouble) - book.astype(np.longdouble)) ** 2).sum(axis=2)
     chosen, best = squares[np.arange(400), labels], squares[np.arange(400), expected]
     # Differences round by a few units each, in the dtype of sums; nothing else may be lost.
     eps = np.finfo("float64" if eager.has_float64 else "float32").eps
@@ -129,9 +121,7 @@ def test_assign(eager: Library, kernel: Any) -> None:
     data = eager(x)
     labels, squares = kernel_for(kernel, data).assign(data, eager(x[:7]))
     np.testing.assert_array_equal(eager.numpy(labels), nearest(x, x[:7]))
-    exact = (
-        ((x.astype(float)[:, None] - x[:7].astype(float)) ** 2).sum(axis=2).min(axis=1)
-    )
+    exact = ((x.astype(float)[:, None] - x[:7].astype(float)) ** 2).sum(axis=2).min(axis=1)
     np.testing.assert_allclose(eager.numpy(squares), exact, rtol=1e-5)
 
 

@@ -63,17 +63,12 @@ def test_the_global_state_is_touched_only_where_seed_asks_for_it() -> None:
     np.testing.assert_array_equal(before[0], after[0])
     assert before[1] == after[1]
     kmeans2(X, 4, minit="points")
-    assert not (
-        np.array_equal(np.random.get_state()[1], before[0])
-        and np.random.get_state()[2] == before[1]
-    )
+    assert not (np.array_equal(np.random.get_state()[1], before[0]) and np.random.get_state()[2] == before[1])
 
 
 def test_rng_none_is_fresh_entropy() -> None:
     results = set()
     for _ in range(20):
         np.random.seed(0)
-        results.add(
-            float(kmeans2(np.arange(1000.0), 3, minit="points", rng=None, iter=1)[0][0])
-        )
+        results.add(float(kmeans2(np.arange(1000.0), 3, minit="points", rng=None, iter=1)[0][0]))
     assert len(results) > 1

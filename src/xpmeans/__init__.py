@@ -1,6 +1,7 @@
 """K-means and vector quantization for every Python array library."""
 
 from importlib.metadata import version
+from typing import Any
 
 from xpmeans._dispatch import array_api
 from xpmeans.capabilities import UnsupportedBackendError, capabilities
@@ -9,7 +10,7 @@ __version__ = version("xpmeans")
 __all__ = ["UnsupportedBackendError", "__version__", "array_api", "capabilities", "vq"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name == "vq":  # loaded when first used
         import xpmeans.vq
 

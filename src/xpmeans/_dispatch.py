@@ -87,9 +87,7 @@ def dispatch(**inputs: Any) -> tuple[Context, list[Any]]:
         For sparse arrays, and for arrays on two devices.
     """
     if not array_api_enabled():
-        return _context(np.empty(0)), [
-            _to_numpy(name, value) for name, value in inputs.items()
-        ]
+        return _context(np.empty(0)), [_to_numpy(name, value) for name, value in inputs.items()]
     values: dict[str, Any] = {}
     contexts: dict[str, Context] = {}
     for name, value in inputs.items():
@@ -119,9 +117,7 @@ def concrete(context: Context, arrays: list[Any]) -> tuple[Context, list[Any]]:
     """Compute Dask arrays, once each, into NumPy arrays to work on; others pass."""
     if not context.lazy:
         return context, arrays
-    computed = [
-        _computed(array) if compat.is_dask_array(array) else array for array in arrays
-    ]
+    computed = [_computed(array) if compat.is_dask_array(array) else array for array in arrays]
     return _context(np.empty(0)), computed
 
 
@@ -129,17 +125,13 @@ def _computed(array: Any) -> Any:
     """The NumPy array of a Dask array; chunks of other kinds would lose their mask or their device."""
     array = array.compute()
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-        raise TypeError(
-            f"Inputs of type `dask.array` with {_kind(array)} chunks are not supported."
-        )
+        raise TypeError(f"Inputs of type `dask.array` with {_kind(array)} chunks are not supported.")
     return _numeric(array)
 
 
 def returned(context: Context, arrays: list[Any]) -> tuple[Any, ...]:
     """Results of `concrete` work as arrays of the caller's library."""
-    return tuple(
-        context.xp.asarray(array) if context.lazy else array for array in arrays
-    )
+    return tuple(context.xp.asarray(array) if context.lazy else array for array in arrays)
 
 
 def _agreed(contexts: dict[str, Context]) -> Context:
@@ -170,9 +162,7 @@ def _context(array: Any) -> Context:
         return Context(xp, "numpy", "cpu", on_gpu=False, traced=False, lazy=False)
     if compat.is_torch_array(array):
         off_cpu = array.device.type != "cpu"
-        return Context(
-            xp, "torch", array.device, on_gpu=off_cpu, traced=False, lazy=False
-        )
+        return Context(xp, "torch", array.device, on_gpu=off_cpu, traced=False, lazy=False)
     if compat.is_jax_array(array):
         if _is_tracer(array):
             return Context(xp, "jax", None, on_gpu=False, traced=True, lazy=False)
@@ -184,9 +174,7 @@ def _context(array: Any) -> Context:
         return Context(xp, "dask", "cpu", on_gpu=False, traced=False, lazy=True)
     device = compat.device(array)
     library = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
-    off_cpu = library == "cupy" or (
-        library == "array_api_strict" and device != xp.Device("CPU_DEVICE")
-    )
+    off_cpu = library == "cupy" or (library == "array_api_strict" and device != xp.Device("CPU_DEVICE"))
     return Context(xp, library, device, on_gpu=off_cpu, traced=False, lazy=False)
 
 
@@ -215,29 +203,21 @@ def _detached(value: Any) -> Any:
 
 def _numeric(array: Any) -> Any:
     """A NumPy array of numbers in the machine's byte order, or SciPy's errors."""
-    if type(array) is not np.ndarray and isinstance(
-        array, np.ma.MaskedArray | np.matrix
-    ):
-        kind = (
-            "numpy.matrix" if isinstance(array, np.matrix) else "numpy.ma.MaskedArray"
-        )
+    if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray | np.matrix):
+        kind = "numpy.matrix" if isinstance(array, np.matrix) else "numpy.ma.MaskedArray"
         raise TypeError(f"Inputs of type `{kind}` are not supported.")
     if array.dtype.kind not in "iufcb":
         raise TypeError(
             f"An argument has dtype `{array.dtype!r}`; only boolean and numerical dtypes are supported."
         )
-    return (
-        array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    )
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _refuse_sparse(name: str, value: Any, error: type[Exception]) -> None:
     """Raise for scipy.sparse and torch's sparse layouts, which would become 0-d objects or worse."""
     scipy_sparse = sys.modules.get("scipy.sparse")
     is_sparse = scipy_sparse is not None and scipy_sparse.issparse(value)
-    if is_sparse or (
-        compat.is_torch_array(value) and "strided" not in str(value.layout)
-    ):
+    if is_sparse or (compat.is_torch_array(value) and "strided" not in str(value.layout)):
         raise error(
             f"Sparse arrays/matrices are not supported by this function, got `{name}` of type "
             f"{_kind(value)}. Hint: convert it to a dense array first."
@@ -249,9 +229,7 @@ def _listed(name: str, value: Any) -> Any:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"`{name}` must be an array or convertible to one, got {_kind(value)}."
-        ) from error
+        raise TypeError(f"`{name}` must be an array or convertible to one, got {_kind(value)}.") from error
 
 
 def _to_numpy(name: str, value: Any) -> Any:
@@ -262,9 +240,7 @@ def _to_numpy(name: str, value: Any) -> Any:
     if isinstance(value, np.matrix):
         value = value.A
     if isinstance(value, np.ndarray) or not compat.is_array_api_obj(value):
-        return _numeric(
-            value if isinstance(value, np.ndarray) else _listed(name, value)
-        )
+        return _numeric(value if isinstance(value, np.ndarray) else _listed(name, value))
     if compat.is_dask_array(value):
         return _computed(value)
     try:

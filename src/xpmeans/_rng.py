@@ -22,10 +22,7 @@ def spec7(function: F) -> F:
     No wrapper: a frame less in tracebacks, and warnings that point at the caller.
     """
     signature = inspect.signature(function)
-    shown = [
-        p.replace(default=None) if p.default is UNSET else p
-        for p in signature.parameters.values()
-    ]
+    shown = [p.replace(default=None) if p.default is UNSET else p for p in signature.parameters.values()]
     function.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
     return function
 
@@ -43,11 +40,7 @@ class Draws:
     def integer(self, n: int) -> int:
         """One index below n."""
         modern = isinstance(self._source, np.random.Generator)
-        return int(
-            self._source.integers(n)
-            if modern
-            else self._source.randint(n, dtype="int64")
-        )
+        return int(self._source.integers(n) if modern else self._source.randint(n, dtype="int64"))
 
     def uniform(self) -> float:
         """One number in [0, 1)."""
@@ -82,13 +75,9 @@ def resolve(function: str, rng: Any, seed: Any) -> Any:
 def draws(source: Any) -> Draws:
     """Draws from a generator or from what a legacy `seed` may be; None is NumPy's global state."""
     if source is None or source is np.random:
-        return Draws(
-            np.random
-        )  # the module's functions are methods of the global RandomState
+        return Draws(np.random)  # the module's functions are methods of the global RandomState
     if isinstance(source, numbers.Integral):
         return Draws(np.random.RandomState(source))  # type: ignore[arg-type]
     if isinstance(source, np.random.RandomState | np.random.Generator):
         return Draws(source)
-    raise ValueError(
-        f"{source!r} cannot be used to seed a numpy.random.RandomState instance"
-    )
+    raise ValueError(f"{source!r} cannot be used to seed a numpy.random.RandomState instance")

@@ -65,32 +65,21 @@ class Capabilities:
         row = self.rows[library]
         notes = [text for path, text in _WARNINGS.items() if row.get(path) is False]
         yes = f"⚠️ {'; '.join(notes)}" if notes else "✅"
-        cpu, gpu = (
-            "n/a" if path not in row else yes if row[path] else "⛔"
-            for path in ("cpu", "gpu")
-        )
+        cpu, gpu = ("n/a" if path not in row else yes if row[path] else "⛔" for path in ("cpu", "gpu"))
         return cpu, gpu
 
     def table(self) -> list[tuple[str, str, str]]:
         """Rows of the table, as people see them: library, CPU, GPU."""
-        return [
-            (LIBRARIES[name][0], *self.cells(name))
-            for name in self.rows
-            if name != _HIDDEN
-        ]
+        return [(LIBRARIES[name][0], *self.cells(name)) for name in self.rows if name != _HIDDEN]
 
     def allowed(self) -> str:
         """Everything the function takes, as a phrase."""
         phrases = []
         for name, row in self.rows.items():
-            places = [
-                text for path, text in (("cpu", "CPU"), ("gpu", "GPU")) if row.get(path)
-            ]
+            places = [text for path, text in (("cpu", "CPU"), ("gpu", "GPU")) if row.get(path)]
             if places and name != _HIDDEN:
                 outside = ", outside jit" if row.get("jit") is False else ""
-                phrases.append(
-                    f"{LIBRARIES[name][0]} ({' and '.join(places)}{outside})"
-                )
+                phrases.append(f"{LIBRARIES[name][0]} ({' and '.join(places)}{outside})")
         return ", ".join(phrases)
 
     def __repr__(self) -> str:
@@ -99,9 +88,7 @@ class Capabilities:
     def _repr_html_(self) -> str:
         head, *body = [("Library", "CPU", "GPU"), *self.table()]
         lines = ["".join(f"<th>{cell}</th>" for cell in head)]
-        lines += [
-            "".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in body
-        ]
+        lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in body]
         rows = "".join(f"<tr>{line}</tr>" for line in lines)
         return f"<table><caption><code>{html.escape(self.function)}</code></caption>{rows}</table>"
 
@@ -134,9 +121,7 @@ def capabilities(function: str) -> Capabilities:
         return matrix()[function]
     except KeyError:
         known = ", ".join(matrix())
-        raise ValueError(
-            f"`function` must be one of {known}, got {function!r}."
-        ) from None
+        raise ValueError(f"`function` must be one of {known}, got {function!r}.") from None
 
 
 @cache
@@ -161,35 +146,27 @@ def parse(text: str) -> dict[str, Capabilities]:
                     raise ValueError(
                         f"backends_matrix.toml: {where} `{path}` must be true or false, got {value!r}."
                     )
-    return {
-        function: Capabilities(function, table) for function, table in tables.items()
-    }
+    return {function: Capabilities(function, table) for function, table in tables.items()}
 
 
 def _check_keys(where: str, table: Any, expected: Any) -> None:
     """Require a table with exactly the expected keys."""
     if not isinstance(table, dict):
-        raise ValueError(
-            f"backends_matrix.toml: {where} must be a table, got {table!r}."
-        )
+        raise ValueError(f"backends_matrix.toml: {where} must be a table, got {table!r}.")
     for key in expected:
         if key not in table:
             raise ValueError(f"backends_matrix.toml: {where} lacks the key `{key}`.")
     for key in table:
         if key not in expected:
             known = ", ".join(expected)
-            raise ValueError(
-                f"backends_matrix.toml: {where} has the unknown key `{key}`, not of {known}."
-            )
+            raise ValueError(f"backends_matrix.toml: {where} has the unknown key `{key}`, not of {known}.")
 
 
 def _path() -> Path:
     """The matrix inside an installed package, else at the root of the source tree."""
     package = Path(__file__).parent
     installed = package / "backends_matrix.toml"
-    return (
-        installed if installed.exists() else package.parents[1] / "backends_matrix.toml"
-    )
+    return installed if installed.exists() else package.parents[1] / "backends_matrix.toml"
 
 
 def gate(function: str, context: "Context") -> None:
@@ -207,9 +184,7 @@ def gate(function: str, context: "Context") -> None:
     label = LIBRARIES.get(context.library, (context.library, ()))[0]
     got = f"{label} tracer" if context.traced else f"{label} array"
     place = f' on "{context.device}"' if context.on_gpu and not context.traced else ""
-    hint = _HINTS.get(
-        (context.library, path), "convert it to an array of one of these libraries."
-    )
+    hint = _HINTS.get((context.library, path), "convert it to an array of one of these libraries.")
     raise UnsupportedBackendError(
         f"`{function}` runs on {support.allowed()} "
         f'(see xpmeans.capabilities("{function}")), got a {got}{place}. Hint: {hint}'

@@ -45,9 +45,7 @@ _NO_PLACE = {
     "meta",
     "DASK_DEVICE",
 }  # what the libraries list among their devices
-_ASCII = str.maketrans(
-    {"✅": "yes", "⛔": "no", "⚠": "yes,", "\ufe0f": None}
-)  # without Unicode
+_ASCII = str.maketrans({"✅": "yes", "⛔": "no", "⚠": "yes,", "\ufe0f": None})  # without Unicode
 
 # Pixels times colours times iterations from which on progress is shown: a few seconds on NumPy.
 _LONG = 5e8
@@ -93,9 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="xpmeans",
         description="K-means and vector quantization for every array library.",
     )
-    parser.add_argument(
-        "--version", action="version", version=f"xpmeans {xpmeans.__version__}"
-    )
+    parser.add_argument("--version", action="version", version=f"xpmeans {xpmeans.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     text = "show what runs where, and which array libraries are installed here"
@@ -111,12 +107,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="a picture; what is transparent becomes white",
     )
-    quantize.add_argument(
-        "output", metavar="OUT.png", type=Path, help="the palette PNG to write"
-    )
-    quantize.add_argument(
-        "--backend", choices=_BACKENDS, default="numpy", help="default: numpy"
-    )
+    quantize.add_argument("output", metavar="OUT.png", type=Path, help="the palette PNG to write")
+    quantize.add_argument("--backend", choices=_BACKENDS, default="numpy", help="default: numpy")
     for option, letter, rule, default, text in (
         ("--colors", "K", _whole(1, 256), 16, "1 to 256 (default: 16)"),
         ("--iterations", "N", _whole(1), 10, "of kmeans2 (default: 10)"),
@@ -128,9 +120,7 @@ def _parser() -> argparse.ArgumentParser:
             "for the choice of the first colours (default: 0)",
         ),
     ):
-        quantize.add_argument(
-            option, metavar=letter, type=rule, default=default, help=text
-        )
+        quantize.add_argument(option, metavar=letter, type=rule, default=default, help=text)
     return parser
 
 
@@ -144,9 +134,7 @@ def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
         except ValueError:
             value = low - 1
         if value < low or (high is not None and value > high):
-            raise argparse.ArgumentTypeError(
-                f"must be a whole number {rule}, got {text!r}"
-            )
+            raise argparse.ArgumentTypeError(f"must be a whole number {rule}, got {text!r}")
         return value
 
     return parse
@@ -161,9 +149,7 @@ def _backends(_: argparse.Namespace) -> None:
     for rows, functions in tables.items():
         print(f"{', '.join(functions)}\n")
         _print_table([("Library", "CPU", "GPU"), *rows])
-    print(
-        f"Installed here (xpmeans {xpmeans.__version__}, Python {platform.python_version()})\n"
-    )
+    print(f"Installed here (xpmeans {xpmeans.__version__}, Python {platform.python_version()})\n")
     _print_table([("Library", "Version", "Devices"), *map(_installed, _NAMESPACES)])
 
 
@@ -176,16 +162,14 @@ def _installed(library: str) -> tuple[str, str, str]:
     except CommandError as error:
         return label, str(error).removeprefix(f"{label} is ").partition(". Hint")[0], ""
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # torch deprecates devices while they are tried
+        with warnings.catch_warnings(action="ignore"):  # torch deprecates devices while they are tried
             devices = map(str, xp.__array_namespace_info__().devices())
         return (
             label,
             version,
             ", ".join(device for device in devices if device not in _NO_PLACE),
         )
-    except Exception as error:  # a driver can raise anything
+    except Exception as error:  # noqa: BLE001  a driver can raise anything
         return label, version, f"none: {_line(error)}"
 
 
@@ -207,10 +191,7 @@ def _print_table(rows: list[tuple[str, str, str]]) -> None:
     cells = [[cell.translate(signs) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     for row in cells:
-        line = "  ".join(
-            cell + " " * (width - _width(cell))
-            for cell, width in zip(row, widths, strict=True)
-        )
+        line = "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
         print(f"  {line}".rstrip())
     print()
 
@@ -249,9 +230,7 @@ def _pillow(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise CommandError(
-            "Pillow is not installed. Hint: python -m pip install pillow"
-        ) from error
+        raise CommandError("Pillow is not installed. Hint: python -m pip install pillow") from error
 
 
 def _read(path: Path) -> "Image":
@@ -262,9 +241,7 @@ def _read(path: Path) -> "Image":
             try:
                 return _rgb(pillow.open(file))
             except pillow.UnidentifiedImageError as error:
-                raise CommandError(
-                    f"'{path}' is not a picture that Pillow can read"
-                ) from error
+                raise CommandError(f"'{path}' is not a picture that Pillow can read") from error
             except Exception as error:  # a damaged file can raise anything
                 raise CommandError(f"cannot use '{path}': {_line(error)}") from error
     except OSError as error:
@@ -276,13 +253,9 @@ def _rgb(picture: "Image") -> "Image":
     pillow = _pillow("PIL.Image")
     upright: Image = _pillow("PIL.ImageOps").exif_transpose(picture)
     if upright.mode == "F":
-        raise ValueError(
-            "its pixels are floating-point. Hint: convert it to 8 or 16 bits first"
-        )
+        raise ValueError("its pixels are floating-point. Hint: convert it to 8 or 16 bits first")
     if upright.mode.startswith("I"):  # `convert` would clip at 255
-        upright = pillow.fromarray(
-            (np.asarray(upright).clip(0, 65535) // 257).astype("uint8")
-        )
+        upright = pillow.fromarray((np.asarray(upright).clip(0, 65535) // 257).astype("uint8"))
     elif upright.has_transparency_data:
         layer = upright.convert("RGBA")
         upright = pillow.alpha_composite(pillow.new("RGBA", layer.size, "white"), layer)
@@ -308,25 +281,15 @@ def _code_book(xp: Any, picture: Any, arguments: argparse.Namespace) -> tuple[An
     """The palette, (k, 3) uint8, and the place in it of each pixel, (height, width) uint8."""
     pixels = picture.reshape(-1, 3)
     # JAX would put them on a GPU where it finds one, and has no device called "cpu".
-    cpu = (
-        importlib.import_module("jax").devices("cpu")[0]
-        if arguments.backend == "jax"
-        else "cpu"
-    )
+    cpu = importlib.import_module("jax").devices("cpu")[0] if arguments.backend == "jax" else "cpu"
     data = xp.asarray(pixels.astype("float32"), device=cpu)
-    colors, firsts = np.unique(
-        pixels.astype("uint32") @ [65536, 256, 1], return_index=True
-    )
+    colors, firsts = np.unique(pixels.astype("uint32") @ [65536, 256, 1], return_index=True)
     # An empty cluster is no news here: its colour leaves the palette.
     with (
         xpmeans.array_api(True),
         warnings.catch_warnings(action="ignore", category=UserWarning),
     ):
-        palette = (
-            pixels[firsts]
-            if len(colors) <= arguments.colors
-            else _cluster(data, arguments)
-        )
+        palette = pixels[firsts] if len(colors) <= arguments.colors else _cluster(data, arguments)
         # The labels of one iteration are nearest to the colours it starts from: the rounded ones.
         start = xp.asarray(palette.astype("float32"), device=cpu)
         _, labels = kmeans2(data, start, iter=1, minit="matrix")
@@ -339,10 +302,8 @@ def _cluster(data: Any, arguments: argparse.Namespace) -> Any:
     n_iter = arguments.iterations
     is_long = data.shape[0] * arguments.colors * n_iter > _LONG
     step = 1 if is_long else n_iter
-    with _progress(n_iter) if is_long else nullcontext(lambda done: None) as report:
-        book, _ = kmeans2(
-            data, arguments.colors, iter=step, minit="++", rng=arguments.seed
-        )
+    with _progress(n_iter) if is_long else nullcontext(lambda _: None) as report:
+        book, _ = kmeans2(data, arguments.colors, iter=step, minit="++", rng=arguments.seed)
         report(step)
         for done in range(step, n_iter, step):
             book, _ = kmeans2(data, book, iter=step, minit="matrix")
@@ -358,9 +319,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         with suppress(ImportError):
             rich = importlib.import_module("rich.progress")
     if rich is None:
-        yield lambda done: print(
-            f"xpmeans: iteration {done} of {total}", file=sys.stderr
-        )
+        yield lambda done: print(f"xpmeans: iteration {done} of {total}", file=sys.stderr)
         return
     console = importlib.import_module("rich.console").Console(stderr=True)
     with rich.Progress(console=console, transient=True) as bar:

@@ -198,23 +198,17 @@ def kmeans2(
     if result.empty:
         warnings.warn(_EMPTY, UserWarning, stacklevel=2)
     centroid = cast(xp, result.centroids, dtypes.result)
-    return returned(
-        user, [centroid[:, 0] if data.ndim == 1 else centroid, result.labels]
-    )
+    return returned(user, [centroid[:, 0] if data.ndim == 1 else centroid, result.labels])
 
 
 def _check_shapes(data: Any, k: Any) -> None:
     """Require points, and no empty array."""
     ndim = getattr(data, "ndim", 0)
     if ndim not in (1, 2):
-        raise ValueError(
-            f"Input of rank > 2 is not supported. `data` must be 1-D or 2-D, got {ndim}-D."
-        )
+        raise ValueError(f"Input of rank > 2 is not supported. `data` must be 1-D or 2-D, got {ndim}-D.")
     for name, array in (("data", data), ("k", k)):
         if 0 in getattr(array, "shape", ()):
-            raise ValueError(
-                f"Empty input is not supported. `{name}` has shape {tuple(array.shape)}."
-            )
+            raise ValueError(f"Empty input is not supported. `{name}` has shape {tuple(array.shape)}.")
 
 
 def _reach(xp: ModuleType, array: Any, check_finite: bool) -> float:

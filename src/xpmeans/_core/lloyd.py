@@ -30,9 +30,7 @@ def lloyd(
     xp = problem.xp
 
     def step(state: Lloyd) -> Lloyd:
-        kernel_state, (labels, sums, counts) = kernel.step(
-            state.kernel_state, state.centroids
-        )
+        kernel_state, (labels, sums, counts) = kernel.step(state.kernel_state, state.centroids)
         members = counts[:, None]
         empty = not xp.all(counts)
         if empty:
@@ -43,11 +41,7 @@ def lloyd(
         else:
             means = sums / members
         moved = cast(xp, means, problem.dtypes.compute)
-        return Lloyd(
-            moved, labels, state.empty or empty, state.n_iter + 1, kernel_state
-        )
+        return Lloyd(moved, labels, state.empty or empty, state.n_iter + 1, kernel_state)
 
-    start = Lloyd(
-        centroids, None, False, 0, kernel.start(problem.x, None, problem.plan)
-    )
+    start = Lloyd(centroids, None, False, 0, kernel.start(problem.x, None, problem.plan))
     return iterate(step, start, lambda state: state.n_iter == n_iter)

@@ -96,9 +96,7 @@ class Reference:
         """Labels, and squared distances by differences."""
         xp = self.xp
         n, d = x.shape
-        plan = make_plan(
-            n, d, centroids.shape[0], xp.finfo(self.dtypes.compute).bits // 8
-        )
+        plan = make_plan(n, d, centroids.shape[0], xp.finfo(self.dtypes.compute).bits // 8)
         state = self.start(x, None, plan)
         book = self._book(state, centroids)
         labels = self._label(state, book)
@@ -109,9 +107,7 @@ class Reference:
             squares.put(rows, xp.sum(difference * difference, axis=1) / self.scale**2)
         return labels, squares.value
 
-    def _label(
-        self, state: State, book: Book, collect: Callable[..., None] | None = None
-    ) -> Any:
+    def _label(self, state: State, book: Book, collect: Callable[..., None] | None = None) -> Any:
         """Labels of all points; `collect` gets (k, m) members, the m points and their weights."""
         xp, sums = self.xp, self.dtypes.sums
         n = state.x.shape[0]
@@ -132,11 +128,7 @@ class Reference:
             labels.put(rows, cast(xp, index @ members, xp.int32))
             single = xp.ones_like(index) @ members == 1
             settled.put(rows, single)
-            weights = (
-                ones[: points.shape[0]]
-                if state.weights is None
-                else state.weights[rows]
-            )
+            weights = ones[: points.shape[0]] if state.weights is None else state.weights[rows]
             unit = state.weights is None
             if not xp.all(single):
                 weights = weights * cast(xp, single, sums)
@@ -146,11 +138,7 @@ class Reference:
         label = labels.value
         if open_points:
             label = self._settle(state, book, label, settled.value, collect)
-        return (
-            label
-            if self.finite
-            else xp.where(self._valid(state.x, state.plan), label, 0)
-        )
+        return label if self.finite else xp.where(self._valid(state.x, state.plan), label, 0)
 
     def _settle(
         self,
@@ -169,9 +157,7 @@ class Reference:
         rank = xp.cumulative_sum(cast(xp, ~settled, xp.int32), dtype=xp.int32)
         found = rank[-1]
         index = xp.arange(book.points.shape[0], dtype=xp.int32, device=self.device)
-        answers = [
-            labels[:1]
-        ]  # the place of the settled points before the first open one
+        answers = [labels[:1]]  # the place of the settled points before the first open one
         for first in range(1, int(found) + 1, block):
             order = xp.arange(first, first + block, dtype=xp.int32, device=self.device)
             place = xp.searchsorted(rank, xp.minimum(order, found))
@@ -180,9 +166,7 @@ class Reference:
             answers.append(answer)
             if collect is not None:
                 members = cast(xp, index[:, None] == answer[None, :], sums)
-                weights = cast(
-                    xp, order <= found, sums
-                )  # the last block is filled up with repeats
+                weights = cast(xp, order <= found, sums)  # the last block is filled up with repeats
                 if state.weights is not None:
                     weights = weights * xp.take(state.weights, place, axis=0)
                 collect(members, points, weights, False)
@@ -255,7 +239,5 @@ class Reference:
         xp, compute = self.xp, self.dtypes.compute
         valid = Column(xp, plan.n, xp.bool, self.device)
         for rows in chunks(plan.n, plan.rows):
-            valid.put(
-                rows, xp.all(xp.isfinite(cast(xp, x[rows, ...], compute)), axis=1)
-            )
+            valid.put(rows, xp.all(xp.isfinite(cast(xp, x[rows, ...], compute)), axis=1))
         return valid.value

@@ -28,14 +28,10 @@ def precision(xp: ModuleType, dtype: Any, device: Any) -> Precision:
     if xp.isdtype(dtype, "complex floating"):
         raise ValueError(f"Unsupported dtype {dtype}: points must be real.")
     if not xp.isdtype(dtype, "real floating"):
-        dtype = xp.__array_namespace_info__().default_dtypes(device=device)[
-            "real floating"
-        ]
+        dtype = xp.__array_namespace_info__().default_dtypes(device=device)["real floating"]
     bits = xp.finfo(dtype).bits
     if bits > 64:
-        raise TypeError(
-            f"type other than float or double not supported, got {dtype}. Hint: use float64."
-        )
+        raise TypeError(f"type other than float or double not supported, got {dtype}. Hint: use float64.")
     return Precision(dtype, xp.float32 if bits < 32 else dtype, _widest(xp, device))
 
 

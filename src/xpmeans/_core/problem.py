@@ -20,9 +20,7 @@ class Problem(NamedTuple):
     finite: bool  # neither NaN nor infinity in points and first centroids
 
 
-def make_problem(
-    xp: ModuleType, device: Any, x: Any, k: int, dtypes: Precision, reach: float
-) -> Problem:
+def make_problem(xp: ModuleType, device: Any, x: Any, k: int, dtypes: Precision, reach: float) -> Problem:
     """Plan a problem; `reach` bounds the magnitude of points and given centroids, NaN if they hold one."""
     limits = xp.finfo(dtypes.compute)
     plan = make_plan(*x.shape, k, limits.bits // 8)

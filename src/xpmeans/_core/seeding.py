@@ -37,9 +37,7 @@ def plus_plus(problem: Problem, k: int, draws: Draws) -> Any:
         cumulative = xp.cumulative_sum(nearest / xp.where(total > 0, total, 1.0))
         # Rounding may leave the last value below the draw: then the last point that can be chosen is.
         draw = xp.asarray(draws.uniform(), dtype=nearest.dtype, device=problem.device)
-        chosen.append(
-            int(xp.searchsorted(cumulative, xp.minimum(draw, cumulative[-1])[None])[0])
-        )
+        chosen.append(int(xp.searchsorted(cumulative, xp.minimum(draw, cumulative[-1])[None])[0]))
     return _rows(problem, chosen)
 
 
@@ -63,9 +61,7 @@ def gaussian(problem: Problem, k: int, draws: Draws) -> Any:
     freedom = max(n - 1, 1)  # one point has no spread
     if d > n:
         # SciPy's way where the covariance cannot have full rank: the centred data themselves are a factor.
-        _, values, vectors = xp.linalg.svd(
-            scaled(slice(0, n)) - mean, full_matrices=False
-        )
+        _, values, vectors = xp.linalg.svd(scaled(slice(0, n)) - mean, full_matrices=False)
         factor = values[:, None] * vectors / math.sqrt(freedom)
     else:
         scatter = PairwiseSum()
@@ -127,11 +123,7 @@ def _squared_distances(problem: Problem, centroid: Any) -> Any:
     squares = Column(xp, problem.plan.n, dtype, problem.device)
     for rows in chunks(problem.x.shape[0], problem.plan.rows):
         points = cast(xp, problem.x[rows, ...], dtype)
-        difference = (
-            points if problem.scale == 1 else points * problem.scale
-        ) - centroid
+        difference = (points if problem.scale == 1 else points * problem.scale) - centroid
         difference *= difference
-        squares.put(
-            rows, difference @ ones
-        )  # several times faster than a sum along short rows
+        squares.put(rows, difference @ ones)  # several times faster than a sum along short rows
     return squares.value

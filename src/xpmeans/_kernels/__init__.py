@@ -41,6 +41,4 @@ def select(problem: "Problem") -> Kernel:
 
     n, d, k, *_ = problem.plan
     kernel = BruteForce if n * d * k <= LIMIT else Reference
-    return kernel(
-        problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite
-    )
+    return kernel(problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)

@@ -1,0 +1,128 @@
+"""`nox` runs every check; `nox -s NAME` one of them; `nox -l` lists them."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = [
+    "lint",
+    "types",
+    "tests-numpy",
+    "tests-torch",
+    "tests-jax",
+    "tests-dask",
+    "tests-strict",
+    "tests-all",
+    "wheel",
+    "docs",
+    "demo",
+]
+
+# This exact version is the CPU build; any other pulls gigabytes of CUDA. It must be there before
+# whatever depends on torch.
+TORCH = "torch==2.13.0"
+REQUIREMENTS = {
+    "numpy": [],
+    "torch": [TORCH],
+    "jax": ["jax"],
+    "dask": ["dask[array,distributed]"],
+    "array_api_strict": ["array-api-strict"],
+    "cupy": ["cupy-cuda13x"],
+}
+CPU = ["numpy", "torch", "jax", "dask", "array_api_strict"]
+
+
+def install(session: nox.Session, libraries: list[str], *what: str) -> None:
+    """Install array libraries, one after the other, and then the package or other things."""
+    for library in libraries:
+        if REQUIREMENTS[library]:
+            session.install(*REQUIREMENTS[library])
+    session.install(*what)
+
+
+def run_tests(session: nox.Session, libraries: list[str], **env: str) -> None:
+    """Run the tests on these libraries, all of which must be there."""
+    env = {"XPMEANS_TEST_LIBRARIES": ",".join(libraries), **env}
+    session.run("pytest", *session.posargs, env=env)
+
+
+def test_session(name: str, libraries: list[str]) -> None:
+    """Define a session that installs and tests some libraries."""
+
+    @nox.session(name=name)
+    def session_function(session: nox.Session) -> None:
+        install(session, libraries, "-e", ".[test]")
+        run_tests(session, libraries)
+
+
+test_session("tests-numpy", ["numpy"])
+test_session("tests-torch", ["torch"])
+test_session("tests-dask", ["dask"])
+test_session("tests-strict", ["array_api_strict"])
+test_session("tests-cupy", ["cupy"])
+
+
+@nox.session(name="tests-jax")
+def tests_jax(session: nox.Session) -> None:
+    install(session, ["jax"], "-e", ".[test]")
+    for x64 in ("1", "0"):
+        run_tests(session, ["jax"], JAX_ENABLE_X64=x64)
+
+
+@nox.session(name="tests-all")
+def tests_all(session: nox.Session) -> None:
+    """All libraries in one environment, where they could get in each other's way; and the doctests."""
+    install(session, CPU, "-e", ".[test]")
+    run_tests(session, CPU, JAX_ENABLE_X64="1")
+    session.run("pytest", "--doctest-modules", "src")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    session.install("ruff==0.17.6")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    session.install("mypy==2.4.1", "-e", ".")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation and run its examples; a warning is an error."""
+    install(session, ["torch", "jax", "dask"], "-e", ".[docs]")
+    for builder in ("html", "doctest"):
+        session.run("sphinx-build", "-W", "--keep-going", "-b", builder, "docs", f"docs/_build/{builder}")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Install the wheel, the sdist and the source tree, each with NumPy alone, and cluster something."""
+    session.install("build")
+    out = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(out, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(out))  # the wheel is built from the sdist
+    check = Path("tests/check_installed.py").resolve()
+    for what in (next(out.glob("*.whl")), next(out.glob("*.tar.gz")), "-e ."):
+        environment = out.parent / "environment"
+        shutil.rmtree(environment, ignore_errors=True)
+        session.run(sys.executable, "-m", "venv", str(environment), external=True)
+        python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
+        session.run(str(python), "-m", "pip", "install", "-q", *str(what).split(), external=True)
+        with session.chdir(out.parent):
+            session.run(str(python), str(check), external=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Quantize a real photograph on every library; the picture is the README's."""
+    install(session, ["torch", "jax", "dask"], "scikit-learn", "-e", ".[cli]")
+    session.run("python", "examples/quantize_photo.py", *session.posargs)
