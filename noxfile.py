@@ -91,7 +91,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    session.install("mypy==2.4.1", "-e", ".")
+    session.install("mypy==2.4.1", "-e", ".[cli]")
     session.run("mypy")
 
 
@@ -107,7 +107,7 @@ def docs(session: nox.Session) -> None:
 def wheel(session: nox.Session) -> None:
     """Install the wheel, the sdist and the source tree, each with NumPy alone, and cluster something."""
     session.install("build")
-    out = Path(session.create_tmp()) / "dist"
+    out = Path(session.create_tmp()).resolve() / "dist"
     shutil.rmtree(out, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(out))  # the wheel is built from the sdist
     check = Path("tests/check_installed.py").resolve()
