@@ -4,10 +4,10 @@ from importlib.metadata import version
 from typing import Any
 
 from xpmeans._dispatch import array_api
-from xpmeans.capabilities import UnsupportedBackendError, capabilities
+from xpmeans.capabilities import Capabilities, UnsupportedBackendError, capabilities
 
 __version__ = version("xpmeans")
-__all__ = ["UnsupportedBackendError", "__version__", "array_api", "capabilities", "vq"]
+__all__ = ["Capabilities", "UnsupportedBackendError", "__version__", "array_api", "capabilities", "vq"]
 
 
 def __getattr__(name: str) -> Any:
