@@ -1,5 +1,6 @@
 """Each kernel against brute force in long double, and against the others."""
 
+import tracemalloc
 from typing import Any
 
 import array_api_compat
@@ -9,11 +10,12 @@ from conftest import Library, blobs, nearest
 
 from xpmeans._core.brute import BruteForce
 from xpmeans._core.nearest import Reference
-from xpmeans._core.plan import make_plan
+from xpmeans._core.plan import BUDGET, make_plan
 from xpmeans._core.precision import precision
 from xpmeans._core.problem import make_problem
 from xpmeans._core.stream import PairwiseSum
 from xpmeans._kernels import select
+from xpmeans.vq import kmeans2
 
 KERNELS = [BruteForce, Reference]
 
@@ -123,6 +125,22 @@ def test_assign(eager: Library, kernel: Any) -> None:
     np.testing.assert_array_equal(eager.numpy(labels), nearest(x, x[:7]))
     exact = ((x.astype(float)[:, None] - x[:7].astype(float)) ** 2).sum(axis=2).min(axis=1)
     np.testing.assert_allclose(eager.numpy(squares), exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize("minit", ["matrix", "++", "random", "points"])
+def test_memory_is_bounded(minit: str) -> None:
+    """n x k is 64 MB here; allowed are the chunks' budget and 40 bytes a point."""
+    n, k = 40_000, 400
+    x = np.random.default_rng(0).standard_normal((n, 16), dtype="float32")
+    start = x[:k] if minit == "matrix" else 10
+    kmeans2(x[:1000], start, 1, minit=minit, rng=0)  # what is loaded once is not counted
+    tracemalloc.start()
+    try:
+        kmeans2(x, start, 1, minit=minit, rng=0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * BUDGET + 40 * n
 
 
 def test_small_problems_are_served_by_brute_force() -> None:

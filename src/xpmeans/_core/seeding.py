@@ -61,8 +61,10 @@ def gaussian(problem: Problem, k: int, draws: Draws) -> Any:
     freedom = max(n - 1, 1)  # one point has no spread
     if d > n:
         # SciPy's way where the covariance cannot have full rank: the centred data themselves are a factor.
-        _, values, vectors = xp.linalg.svd(scaled(slice(0, n)) - mean, full_matrices=False)
-        factor = values[:, None] * vectors / math.sqrt(freedom)
+        # In the data's dtype, as SciPy's: the signs of the vectors depend on it, and so do the draws.
+        centred = cast(xp, scaled(slice(0, n)) - mean, problem.dtypes.compute)
+        _, values, vectors = xp.linalg.svd(centred, full_matrices=False)
+        factor = cast(xp, values[:, None] * vectors, dtype) / math.sqrt(freedom)
     else:
         scatter = PairwiseSum()
         for rows in chunks(n, problem.plan.rows):
