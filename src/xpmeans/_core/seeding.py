@@ -8,6 +8,8 @@ import math
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem
 from xpmeans._core.stream import Column, PairwiseSum, chunks
@@ -61,18 +63,21 @@ def gaussian(problem: Problem, k: int, draws: Draws) -> Any:
     freedom = max(n - 1, 1)  # one point has no spread
     if d > n:
         # SciPy's way where the covariance cannot have full rank: the centred data themselves are a factor.
-        # In the data's dtype, as SciPy's: the signs of the vectors depend on it, and so do the draws.
-        centred = cast(xp, scaled(slice(0, n)) - mean, problem.dtypes.compute)
-        _, values, vectors = xp.linalg.svd(centred, full_matrices=False)
-        factor = cast(xp, values[:, None] * vectors, dtype) / math.sqrt(freedom)
+        # NumPy decomposes them on the host for every library, for the signs of the vectors depend on whose
+        # LAPACK it is, and the dtype is the data's, as SciPy's, for they depend on that too.
+        points = cast(xp, problem.x, problem.dtypes.compute) * scale
+        centred = np.asarray(points - cast(xp, mean, points.dtype))
+        _, values, vectors = np.linalg.svd(centred, full_matrices=False)
+        factor = values[:, None] * vectors / math.sqrt(freedom)
+        spread = xp.asarray(draws.normal((k, n)) @ factor, dtype=dtype, device=device)
     else:
         scatter = PairwiseSum()
         for rows in chunks(n, problem.plan.rows):
             centred = scaled(rows) - mean
             scatter.add(centred.T @ centred)
-        factor = _cholesky(xp, scatter.value / freedom, device).T
-    normals = xp.asarray(draws.normal((k, factor.shape[0])), dtype=dtype, device=device)
-    return (normals @ factor + mean) / scale
+        factor = _cholesky(xp, scatter.value / freedom, device)
+        spread = xp.asarray(draws.normal((k, d)), dtype=dtype, device=device) @ factor.T
+    return (spread + mean) / scale
 
 
 def _cholesky(xp: ModuleType, covariance: Any, device: Any) -> Any:
