@@ -7,6 +7,7 @@ what the process gains at its peak over what it holds before the call.
 """
 
 import argparse
+import os
 import platform
 import subprocess
 import sys
@@ -103,6 +104,13 @@ def imports() -> list[str]:
     return lines
 
 
+def hardware() -> str:
+    """The processor and how many of its cores there are (Linux)."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{os.cpu_count()} cores of {name}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, help="write the tables there as well")
@@ -119,7 +127,7 @@ def main() -> None:
         "# kmeans2 beside SciPy",
         "",
         f"xpmeans {xpmeans.__version__}, SciPy {scipy.__version__}, NumPy {np.__version__}, "
-        f"Python {platform.python_version()}, {platform.machine()}. Made by `benchmarks/against_scipy.py`.",
+        f"Python {platform.python_version()}, {hardware()}. Made by `benchmarks/against_scipy.py`.",
     ]
     for title, part in [
         ("10 iterations, float32, minit='matrix'", large),
@@ -128,10 +136,8 @@ def main() -> None:
         ("Import time", imports),
     ]:
         lines += ["", f"## {title}", "", *part()]
-        print(
-            "\n".join(lines[-len(lines) :]) if title.startswith("10") else "\n".join(lines[-8:]),
-            flush=True,
-        )
+        print(f"{title}: done", file=sys.stderr)
+    print("\n".join(lines))
     if options.output:
         options.output.write_text("\n".join(lines) + "\n")
 

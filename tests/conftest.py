@@ -22,7 +22,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
 LIBRARIES = ("numpy", "torch", "jax", "dask", "array_api_strict", "cupy")
 
-for name, examples in (("default", 150), ("long", 20_000)):
+for name, examples in (("default", 150), ("wide", 2_000), ("long", 20_000)):
     settings.register_profile(
         name,
         max_examples=examples,

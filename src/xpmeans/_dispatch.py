@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -87,7 +88,7 @@ def dispatch(**inputs: Any) -> tuple[Context, list[Any]]:
         For sparse arrays, and for arrays on two devices.
     """
     if not array_api_enabled():
-        return _context(np.empty(0)), [_to_numpy(name, value) for name, value in inputs.items()]
+        return _host(), [_to_numpy(name, value) for name, value in inputs.items()]
     values: dict[str, Any] = {}
     contexts: dict[str, Context] = {}
     for name, value in inputs.items():
@@ -118,7 +119,7 @@ def concrete(context: Context, arrays: list[Any]) -> tuple[Context, list[Any]]:
     if not context.lazy:
         return context, arrays
     computed = [_computed(array) if compat.is_dask_array(array) else array for array in arrays]
-    return _context(np.empty(0)), computed
+    return _host(), computed
 
 
 def _computed(array: Any) -> Any:
@@ -137,7 +138,7 @@ def returned(context: Context, arrays: list[Any]) -> tuple[Any, ...]:
 def _agreed(contexts: dict[str, Context]) -> Context:
     """The context that all arrays share; NumPy's when there is no array."""
     if not contexts:
-        return _context(np.empty(0))
+        return _host()
     (first, context), *others = contexts.items()
     for name, other in others:
         if other.library != context.library:
@@ -155,11 +156,18 @@ def _agreed(contexts: dict[str, Context]) -> Context:
     return context
 
 
+@cache
+def _host() -> Context:
+    """NumPy's context. Made when first needed: array-api-compat's namespace takes 50 ms to load."""
+    xp = compat.array_namespace(np.empty(0))
+    return Context(xp, "numpy", "cpu", on_gpu=False, traced=False, lazy=False)
+
+
 def _context(array: Any) -> Context:
     """What one array is made of."""
-    xp = compat.array_namespace(array)
     if isinstance(array, np.ndarray):
-        return Context(xp, "numpy", "cpu", on_gpu=False, traced=False, lazy=False)
+        return _host()
+    xp = compat.array_namespace(array)
     if compat.is_torch_array(array):
         off_cpu = array.device.type != "cpu"
         return Context(xp, "torch", array.device, on_gpu=off_cpu, traced=False, lazy=False)

@@ -112,6 +112,7 @@ class Reference:
         xp, sums = self.xp, self.dtypes.sums
         n = state.x.shape[0]
         index = xp.arange(book.points.shape[0], dtype=sums, device=self.device)
+        index_and_ones = xp.stack([index, xp.ones_like(index)])
         ones = xp.ones(state.plan.rows, dtype=sums, device=self.device)
         slack = self._slack(book, state.norms, self.dtypes.compute)
         narrow = cast(xp, -book.points, self.dtypes.compute)
@@ -124,9 +125,10 @@ class Reference:
             scores = narrow @ (points - state.shift).T
             scores += half_squares
             members = cast(xp, scores <= xp.min(scores, axis=0) + slack[rows], sums)
-            # Where a point has one candidate the product with the index is its label.
-            labels.put(rows, cast(xp, index @ members, xp.int32))
-            single = xp.ones_like(index) @ members == 1
+            # How many candidates a point has and, where it is one, which.
+            answers = index_and_ones @ members
+            labels.put(rows, cast(xp, answers[0, :], xp.int32))
+            single = answers[1, :] == 1
             settled.put(rows, single)
             weights = ones[: points.shape[0]] if state.weights is None else state.weights[rows]
             unit = state.weights is None

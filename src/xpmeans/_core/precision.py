@@ -25,9 +25,9 @@ def precision(xp: ModuleType, dtype: Any, device: Any) -> Precision:
     TypeError
         For dtypes wider than float64.
     """
-    if xp.isdtype(dtype, "complex floating"):
-        raise ValueError(f"Unsupported dtype {dtype}: points must be real.")
     if not xp.isdtype(dtype, "real floating"):
+        if xp.isdtype(dtype, "complex floating"):
+            raise ValueError(f"Unsupported dtype {dtype}: points must be real.")
         dtype = xp.__array_namespace_info__().default_dtypes(device=device)["real floating"]
     bits = xp.finfo(dtype).bits
     if bits > 64:
@@ -52,9 +52,9 @@ def peak(xp: ModuleType, x: Any) -> float:
     A million numbers at a time, so that the booleans in between stay small. Minimum and maximum alone
     would do if they propagated NaN, but in JAX 0.10 on the CPU they lose it (openxla/xla#21461).
     """
-    if xp.isdtype(x.dtype, "bool"):
-        return 1.0
     real = xp.isdtype(x.dtype, "real floating")
+    if not real and xp.isdtype(x.dtype, "bool"):
+        return 1.0
     rows = max(1, (1 << 20) // x.shape[1])
     reach = 0.0
     for chunk in chunks(x.shape[0], rows):

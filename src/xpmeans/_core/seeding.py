@@ -63,11 +63,10 @@ def gaussian(problem: Problem, k: int, draws: Draws) -> Any:
     freedom = max(n - 1, 1)  # one point has no spread
     if d > n:
         # SciPy's way where the covariance cannot have full rank: the centred data themselves are a factor.
-        # NumPy decomposes them on the host for every library, for the signs of the vectors depend on whose
-        # LAPACK it is, and the dtype is the data's, as SciPy's, for they depend on that too.
-        points = cast(xp, problem.x, problem.dtypes.compute) * scale
-        centred = np.asarray(points - cast(xp, mean, points.dtype))
-        _, values, vectors = np.linalg.svd(centred, full_matrices=False)
+        # Step for step in NumPy and in the data's dtype, for every library, since the signs of the vectors
+        # depend on whose LAPACK it is, on the dtype and now and then on how the mean rounds.
+        points = np.asarray(cast(xp, problem.x, problem.dtypes.compute) * scale)
+        _, values, vectors = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
         factor = values[:, None] * vectors / math.sqrt(freedom)
         spread = xp.asarray(draws.normal((k, n)) @ factor, dtype=dtype, device=device)
     else:
