@@ -18,6 +18,7 @@ nox.options.sessions = [
     "tests-dask",
     "tests-strict",
     "tests-all",
+    "scipy-suite",
     "wheel",
     "docs",
     "demo",
@@ -80,6 +81,28 @@ def tests_all(session: nox.Session) -> None:
     install(session, CPU, "-e", ".[test]")
     run_tests(session, CPU, JAX_ENABLE_X64="1")
     session.run("pytest", "--doctest-modules", "src")
+
+
+@nox.session(name="scipy-suite")
+def scipy_suite(session: nox.Session) -> None:
+    """SciPy's own tests of `scipy.cluster.vq`, on our functions, with the switch off and on."""
+    install(session, CPU, "-e", ".[test]")
+    plugin = str(Path("tests").resolve())
+    with session.chdir(session.create_tmp()):  # away from this project's pytest settings
+        for switch, passed in ((None, 33), ("1", 131)):
+            session.run(
+                *(
+                    "pytest",
+                    "-p",
+                    "scipy_swap",
+                    "--at-least",
+                    str(passed),
+                    "-W",
+                    "ignore::pytest.PytestUnknownMarkWarning",
+                ),
+                *("--pyargs", "scipy.cluster.tests.test_vq"),
+                env={"SCIPY_ARRAY_API": switch, "PYTHONPATH": plugin},
+            )
 
 
 @nox.session

@@ -61,8 +61,6 @@ def compare(libraries: list[str], pixels: Any) -> None:
         distortion = np.linalg.norm(pixels - book[label].astype("float64"), axis=1).mean()
         same = np.mean(label == reference)
         print(f"{library:8}  {first:10.2f} s  {best:12.2f} s  {distortion:10.4f}  {same:17.4%}")
-        if library == "jax" and importlib.import_module("jax.numpy").zeros(1).dtype == "float32":
-            print("          (JAX's default mode has no float64 to sum in; see jax_enable_x64)")
 
 
 def draw(photo: Any, path: Path) -> None:

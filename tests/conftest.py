@@ -85,7 +85,8 @@ class Library:
         return np.asarray(array)
 
 
-def _readonly(array: np.ndarray) -> np.ndarray:
+def readonly(array: np.ndarray) -> np.ndarray:
+    """A copy that nobody can write to."""
     array = array.copy()
     array.flags.writeable = False
     return array
@@ -114,7 +115,7 @@ def _dask(chunking: str) -> Callable[[Any], Any]:
 def _libraries() -> Iterator[Library]:
     if "numpy" in CHOSEN:
         yield Library("numpy", lambda array: array.copy())
-        yield Library("numpy:readonly", _readonly)
+        yield Library("numpy:readonly", readonly)
     if "torch" in CHOSEN:
         import torch
 

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from conftest import CHOSEN, blobs
 
 import xpmeans
+import xpmeans.vq
 from xpmeans.capabilities import LIBRARIES, Capabilities, gate, matrix, parse
 from xpmeans.vq import kmeans2
 
@@ -194,11 +196,18 @@ def array_for(library: str, path: str) -> Any:
     if library == "torch":
         import torch
 
-        return torch.asarray(x) if path == "cpu" else torch.asarray(x, device="meta")
+        other = "cuda" if torch.cuda.is_available() else "meta"
+        return torch.asarray(x, device="cpu" if path == "cpu" else other)
     if library == "jax":
         import jax
 
-        return jax.numpy.asarray(x) if path in ("cpu", "jit") else None
+        platforms = ("cpu",) if path in ("cpu", "jit") else ("gpu", "cuda", "rocm", "tpu")
+        devices = [device for device in jax.devices() if device.platform in platforms]
+        return jax.device_put(x, devices[0]) if devices else None
+    if library == "cupy":
+        import cupy
+
+        return cupy.asarray(x) if cupy.cuda.runtime.getDeviceCount() else None
     if library == "dask":
         import dask.array as da
 
@@ -210,28 +219,60 @@ def array_for(library: str, path: str) -> Any:
     return None
 
 
+def call(function: str, x: Any) -> tuple[Any, ...]:
+    """The function's results, from a call that looks at no values where it need not."""
+    if function == "whiten":
+        return (
+            xpmeans.vq.whiten(x, check_finite=None if str(getattr(x, "device", "")) != "meta" else False),
+        )
+    if function == "vq":
+        return xpmeans.vq.vq(x, x[:3, :])
+    options: dict[str, Any] = {"minit": "points"} if function == "kmeans2" else {}
+    return getattr(xpmeans.vq, function)(x, 3, rng=0, **options)  # type: ignore[no-any-return]
+
+
+SHAPES = {"whiten": [(60, 2)], "vq": [(60,), (60,)], "kmeans": [(3, 2), ()], "kmeans2": [(3, 2), (60,)]}
+
+
+def test_every_function_has_a_row() -> None:
+    assert list(matrix()) == list(SHAPES)
+
+
+@pytest.mark.parametrize("function", list(SHAPES))
 @pytest.mark.parametrize(("library", "path"), CELLS)
-def test_kmeans2_does_what_its_row_says(library: str, path: str) -> None:
+def test_functions_do_what_their_rows_say(function: str, library: str, path: str) -> None:
     """Both directions: a cell that says yes works, a cell that says no raises."""
     data = array_for(library, path)
     if data is None:
         pytest.skip(f"no {library} device off the CPU here")
-
-    def call(x: Any) -> Any:
-        return kmeans2(x, 3, minit="points", rng=0)
-
+    run = partial(call, function)
     if path == "jit":
         import jax
 
-        call = jax.jit(call)
+        run = jax.jit(run)
     with xpmeans.array_api(True):
-        if matrix()["kmeans2"].rows[library][path]:
-            centroid, label = call(data)
-            assert centroid.shape == (3, 2)
-            assert label.shape == (60,)
+        if matrix()[function].rows[library][path]:
+            results = run(data)
+            assert [tuple(result.shape) for result in results] == SHAPES[function]
+            assert {type(result) for result in results} <= {type(data), np.float64}
         else:
-            with pytest.raises(xpmeans.UnsupportedBackendError):
-                call(data)
+            with pytest.raises(xpmeans.UnsupportedBackendError, match=f"`{function}` runs on"):
+                run(data)
+
+
+@pytest.mark.parametrize("function", list(SHAPES))
+def test_lazy_cells(function: str) -> None:
+    """A Dask cell that says lazy computes nothing; one that says no computes once."""
+    dask = pytest.importorskip("dask")
+    computes = []
+
+    def get(graph: Any, keys: Any, **options: Any) -> Any:
+        computes.append(keys)
+        return dask.get(graph, keys, **options)
+
+    with xpmeans.array_api(True), dask.config.set(scheduler=get):
+        call(function, array_for("dask", "cpu"))
+        assert len(computes) == (0 if matrix()[function].rows["dask"]["lazy"] else 1)
 
 
 def test_gate_reads_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:

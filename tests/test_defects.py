@@ -274,8 +274,8 @@ def test_defect_18_masked_arrays_are_refused_in_both_modes() -> None:
 
 def test_defect_19_one_finite_scan(lib: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     scans = []
-    peak = xpmeans.vq.peak
-    monkeypatch.setattr(xpmeans.vq, "peak", lambda xp, x: scans.append(x.shape) or peak(xp, x))
+    measure = xpmeans._arguments.measure
+    monkeypatch.setattr(xpmeans._arguments, "measure", lambda xp, x: scans.append(x.shape) or measure(xp, x))
     x = blobs()
     run(lib, x, x[:3], minit="matrix", iter=10)
     assert scans == [(60, 2), (3, 2)]
@@ -287,3 +287,45 @@ def test_missing_raise_stops_at_once(lib: Library) -> None:
     x, book = blobs(), np.array([[0.0, 0.0], [900.0, 900.0]])
     with pytest.raises(ClusterError, match="One of the clusters is empty"):
         run(lib, x, book, minit="matrix", missing="raise")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill"), [("float32", 1e20), ("float32", 1e36), ("float64", 1e160), ("float64", 1e300)]
+)
+@pytest.mark.parametrize("n", [200, 20_000])
+def test_a_fill_value_leaves_the_others_alone(lib: Library, dtype: str, fill: float, n: int) -> None:
+    """A huge number beside ordinary ones, as netCDF files have it: no label is lost to scaling."""
+    if not lib.has_float64 and dtype == "float64":
+        pytest.skip("no such numbers without float64")
+    x = np.random.default_rng(0).random((n, 2)).astype(dtype)
+    x[7] = fill
+    book = np.concatenate([x[:5], x[7:8]])
+    _, label = kmeans2(lib(x), lib(book), iter=1, minit="matrix")
+    np.testing.assert_array_equal(lib.numpy(label), nearest(x, book))
+
+
+@pytest.mark.parametrize("n", [4, 20_000])
+def test_values_next_to_the_largest(n: int) -> None:
+    x = np.resize([1e308, 1.1e308, 1.7e308, 1.6e308], (n, 1))
+    centroid, label = kmeans2(x, x[[0, 2]], iter=2, minit="matrix")
+    np.testing.assert_array_equal(label, np.resize([0, 0, 1, 1], n))
+    np.testing.assert_allclose(centroid[:, 0], [1.05e308, 1.65e308])
+
+
+def test_a_nan_beside_huge_values() -> None:
+    x = np.array([1, 1.1, 9, 9.1, np.nan]) * 1e200
+    centroid, label = kmeans2(x, x[[0, 2]], iter=1, minit="matrix", check_finite=False)
+    np.testing.assert_array_equal(label, [0, 0, 1, 1, 0])
+    np.testing.assert_allclose(centroid, [1.05e200, 9.05e200])
+
+
+@pytest.mark.parametrize("shape", [(40, 2), (3, 9)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_random_draws_from_the_finite_points(lib: Library, shape: tuple[int, int], value: float) -> None:
+    x = np.random.default_rng(0).normal(size=shape)
+    with_bad = np.concatenate([x, np.full((2, shape[1]), value)])
+    options = {"minit": "random", "rng": 0, "check_finite": False}
+    expected, _ = run(lib, x, 2, **options)
+    centroid, label = run(lib, with_bad, 2, **options)
+    np.testing.assert_allclose(centroid, expected, rtol=1e-5)
+    np.testing.assert_array_equal(label[-2:], 0)

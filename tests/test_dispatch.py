@@ -8,8 +8,8 @@ import pytest
 from conftest import Library, blobs
 
 import xpmeans
-from xpmeans._dispatch import array_api_enabled, dispatch
-from xpmeans.vq import kmeans2
+from xpmeans._dispatch import array_api_enabled, dispatch, on_host
+from xpmeans.vq import kmeans, kmeans2, py_vq, vq, whiten
 
 X = blobs()
 
@@ -325,25 +325,81 @@ def test_defect_12_jax_device_is_kept() -> None:
             kmeans2(data, jax.device_put(X[:3], jax.devices("cpu")[0]))
 
 
-def test_dask_is_computed_once() -> None:
+@pytest.mark.parametrize("runs", [1, 20])
+def test_dask_chunks_are_read_once(runs: int) -> None:
+    """One computation a call, data and centroids together, and each chunk once, however many runs."""
     dask = pytest.importorskip("dask")
     import dask.array as da
 
-    for data, k in [
-        (da.from_array(X, chunks=7), 3),
-        (da.from_array(X, chunks=7), da.from_array(X[:3])),
-    ]:
-        computes = []
+    computes, chunks = [], []
 
-        def get(graph: Any, keys: Any, computes: list[Any] = computes, **kwargs: Any) -> Any:
-            computes.append(keys)
-            return dask.get(graph, keys, **kwargs)
+    def get(graph: Any, keys: Any, **kwargs: Any) -> Any:
+        computes.append(keys)
+        return dask.get(graph, keys, **kwargs)
 
-        with xpmeans.array_api(True), dask.config.set(scheduler=get):
-            for minit in ("points", "++", "random"):
-                computes.clear()
-                kmeans2(data, k, minit=minit, rng=0)
-                assert len(computes) == (1 if isinstance(k, int) else 2)
+    def read(block: np.ndarray) -> np.ndarray:
+        chunks.append(block.shape)
+        return block
+
+    with xpmeans.array_api(True), dask.config.set(scheduler=get):
+        data = da.from_array(X, chunks=(7, 2)).map_blocks(read, meta=np.empty((0, 0)))
+        book = da.from_array(X[:3]).map_blocks(read, meta=np.empty((0, 0)))
+        for call in (
+            lambda: kmeans2(data, 3, minit="points", rng=0),
+            lambda: kmeans2(data, 3, minit="++", rng=0),
+            lambda: kmeans2(data, 3, minit="random", rng=0),
+            lambda: kmeans2(data, book, minit="matrix"),
+            lambda: kmeans(data, 3, iter=runs, rng=0),
+            lambda: kmeans(data, book),
+            lambda: vq(data, book),
+            lambda: py_vq(data, book),
+        ):
+            computes.clear()
+            chunks.clear()
+            call()
+            assert len(computes) == 1
+            assert len(chunks) in (9, 10)  # 60 rows in chunks of 7, and the book
+
+
+def test_whiten_computes_nothing() -> None:
+    dask = pytest.importorskip("dask")
+    import dask.array as da
+
+    def get(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("something was computed")
+
+    x = da.from_array(X, chunks=(7, 1))
+    with xpmeans.array_api(True), dask.config.set(scheduler=get):
+        result = whiten(x)
+        masked = whiten(x[x[:, 0] > 0])  # unknown chunk sizes
+    assert result.chunks == x.chunks
+    np.testing.assert_allclose(result.compute(), X / X.std(axis=0))
+    assert masked.compute().shape[1] == 2
+
+
+@pytest.mark.parametrize("layout", ["C", "F", "strided"])
+def test_host_memory_is_shared(eager: Library, layout: str) -> None:
+    """torch and JAX arrays on the CPU reach the host path without a copy; strict arrays stay theirs."""
+    x = {"C": X, "F": np.asfortranarray(X), "strided": np.repeat(X, 2, axis=0)[::2]}[layout]
+    if eager.name == "torch":
+        import torch
+
+        data = torch.from_numpy(x)
+        address = data.data_ptr()
+    elif eager.name == "jax":
+        data = eager(x)  # JAX lays it out anew
+        address = data.unsafe_buffer_pointer()
+    else:
+        data = eager(x) if eager.name == "array_api_strict" else x
+        address = x.ctypes.data
+    with xpmeans.array_api(True):
+        user, values = dispatch(data=data)
+        context, (host,) = on_host(user, values)
+    if eager.name == "array_api_strict":
+        assert host is data
+    else:
+        assert context.library == "numpy"
+        assert host.ctypes.data == address
 
 
 def test_dask_masked_chunks_are_refused() -> None:
@@ -358,3 +414,49 @@ def test_dask_masked_chunks_are_refused() -> None:
         kmeans2(masked, 3)
     with pytest.raises(TypeError, match="MaskedArray"):
         kmeans2(masked, 3)
+
+
+def test_subclasses_become_plain_arrays() -> None:
+    class Tagged(np.ndarray):
+        pass
+
+    for enabled in (True, False):
+        with xpmeans.array_api(enabled):
+            results = kmeans2(X.view(Tagged), 3, minit="points", rng=0)
+        assert [type(result) for result in results] == [np.ndarray, np.ndarray]
+
+
+@pytest.mark.parametrize(
+    "k", [np.str_("3"), np.bytes_(b"3"), np.timedelta64(3), np.asarray("3"), np.asarray(3, dtype=object)]
+)
+@pytest.mark.parametrize("enabled", [True, False])
+def test_text_is_no_number(k: Any, enabled: bool) -> None:
+    with xpmeans.array_api(enabled), pytest.raises(TypeError, match="only boolean and numerical dtypes"):
+        kmeans2(X, k, minit="points")
+
+
+@pytest.mark.parametrize("computed", [True, False])
+def test_dask_numbers(computed: bool) -> None:
+    pytest.importorskip("dask")
+    import dask.array as da
+
+    k = da.from_array(np.arange(4)).max() if computed else da.from_array(np.asarray(3))
+    for data in (da.from_array(X), X):
+        with xpmeans.array_api(True):
+            assert kmeans2(data, k, minit="points", rng=0)[0].shape == (3, 2)
+
+
+def test_a_k_beyond_memory_fails_at_once() -> None:
+    for minit in ("++", "random", "points"):
+        for k in (2**45, 2**70):
+            with pytest.raises((MemoryError, ValueError, OverflowError)):
+                kmeans2(X, k, minit=minit, rng=0)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64"])
+def test_torch_unsigned(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    data = torch.from_numpy(np.abs(X * 10).astype(dtype))
+    with xpmeans.array_api(True):
+        centroid, _ = kmeans2(data, 3, minit="points", rng=0)
+    assert centroid.dtype == torch.float32

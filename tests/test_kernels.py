@@ -11,7 +11,7 @@ from conftest import Library, blobs, nearest
 from xpmeans._core.brute import BruteForce
 from xpmeans._core.nearest import Reference
 from xpmeans._core.plan import BUDGET, make_plan
-from xpmeans._core.precision import precision
+from xpmeans._core.precision import Reach, precision
 from xpmeans._core.problem import make_problem
 from xpmeans._core.stream import PairwiseSum
 from xpmeans._kernels import select
@@ -146,8 +146,8 @@ def test_memory_is_bounded(minit: str) -> None:
 def test_small_problems_are_served_by_brute_force() -> None:
     xp = array_api_compat.array_namespace(np.empty(0))
     dtypes = precision(xp, np.dtype("float32"), "cpu")
-    small = make_problem(xp, "cpu", np.zeros((100, 2), "float32"), 3, dtypes, 1.0)
-    large = make_problem(xp, "cpu", np.zeros((10_000, 2), "float32"), 3, dtypes, 1.0)
+    small = make_problem(xp, "cpu", np.zeros((100, 2), "float32"), 3, dtypes, Reach(1.0, True))
+    large = make_problem(xp, "cpu", np.zeros((10_000, 2), "float32"), 3, dtypes, Reach(1.0, True))
     assert isinstance(select(small), BruteForce)
     assert isinstance(select(large), Reference)
 

@@ -92,8 +92,10 @@ def dispatch(**inputs: Any) -> tuple[Context, list[Any]]:
     values: dict[str, Any] = {}
     contexts: dict[str, Context] = {}
     for name, value in inputs.items():
-        values[name] = value = _detached(value)
+        values[name] = value
         if _is_number(value):
+            if isinstance(value, np.ndarray | np.generic):
+                _numeric(value)  # refuses text and times
             continue
         _refuse_sparse(name, value, ValueError)
         if isinstance(value, np.ndarray):
@@ -104,35 +106,52 @@ def dispatch(**inputs: Any) -> tuple[Context, list[Any]]:
         else:
             values[name] = _numeric(_listed(name, value))
     context = _agreed(contexts)
-    if context.library not in (
-        "numpy",
-        "dask",
-    ):  # Dask's work happens in NumPy, see `concrete`
+    if context.library not in ("numpy", "dask"):  # Dask's work happens in NumPy, see `on_host`
         for name in values.keys() - contexts.keys():
             if not _is_number(values[name]):
                 values[name] = context.xp.asarray(values[name], device=context.device)
     return context, list(values.values())
 
 
-def concrete(context: Context, arrays: list[Any]) -> tuple[Context, list[Any]]:
-    """Compute Dask arrays, once each, into NumPy arrays to work on; others pass."""
-    if not context.lazy:
-        return context, arrays
-    computed = [_computed(array) if compat.is_dask_array(array) else array for array in arrays]
-    return _host(), computed
+def on_host(context: Context, arrays: list[Any]) -> tuple[Context, list[Any]]:
+    """Bring torch, JAX and Dask arrays to NumPy, to compute on them there.
+
+    Host memory is shared where the layout allows; Dask graphs are computed, all in one go. Numbers, and
+    arrays of libraries that NumPy does not know, pass.
+    """
+    lazy = [array for array in arrays if compat.is_dask_array(array)]
+    if lazy:
+        computed = iter(sys.modules["dask"].compute(*lazy))
+        arrays = [_chunk(next(computed)) if compat.is_dask_array(array) else array for array in arrays]
+    if context.lazy:
+        return _host(), arrays
+    if context.library in ("torch", "jax"):
+        return _host(), [_viewed(array) if compat.is_array_api_obj(array) else array for array in arrays]
+    return context, arrays
 
 
-def _computed(array: Any) -> Any:
-    """The NumPy array of a Dask array; chunks of other kinds would lose their mask or their device."""
-    array = array.compute()
-    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+def returned(context: Context, array: Any, dtype: Any = None) -> Any:
+    """A result of work on the host as an array of the caller's library, on the caller's device."""
+    if isinstance(array, np.ndarray) and context.library != "numpy":
+        return context.xp.asarray(array, dtype=dtype, device=None if context.lazy else context.device)
+    return array if dtype is None or array.dtype == dtype else context.xp.astype(array, dtype)
+
+
+def _chunk(array: Any) -> Any:
+    """The values of a Dask array; other kinds than NumPy's would lose their mask or their device."""
+    if not isinstance(array, np.ndarray | np.generic) or isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"Inputs of type `dask.array` with {_kind(array)} chunks are not supported.")
     return _numeric(array)
 
 
-def returned(context: Context, arrays: list[Any]) -> tuple[Any, ...]:
-    """Results of `concrete` work as arrays of the caller's library."""
-    return tuple(context.xp.asarray(array) if context.lazy else array for array in arrays)
+def _viewed(array: Any) -> Any:
+    """A torch or JAX array as a NumPy array, outside autograd; dtypes that NumPy lacks become float32."""
+    if "bfloat16" in str(array.dtype) or "float8" in str(array.dtype):
+        xp = compat.array_namespace(array)
+        array = xp.astype(array, xp.float32)
+    if compat.is_torch_array(array):  # detached first: `asarray` would strip the caller's flag
+        return array.detach().resolve_conj().resolve_neg().numpy()  # github.com/pytorch/pytorch/issues/170819
+    return np.asarray(array)
 
 
 def _agreed(contexts: dict[str, Context]) -> Context:
@@ -199,16 +218,6 @@ def _is_tracer(value: Any) -> bool:
     return jax is not None and isinstance(value, jax.core.Tracer)
 
 
-def _detached(value: Any) -> Any:
-    """A torch tensor outside autograd, sharing its memory; `asarray` would strip the caller's flag.
-
-    https://github.com/pytorch/pytorch/issues/170819
-    """
-    if compat.is_torch_array(value) and value.requires_grad:
-        return value.detach()
-    return value
-
-
 def _numeric(array: Any) -> Any:
     """A NumPy array of numbers in the machine's byte order, or SciPy's errors."""
     if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray | np.matrix):
@@ -218,6 +227,7 @@ def _numeric(array: Any) -> Any:
         raise TypeError(
             f"An argument has dtype `{array.dtype!r}`; only boolean and numerical dtypes are supported."
         )
+    array = np.asarray(array)  # subclasses may have rules of their own, and SciPy returns plain arrays
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -250,14 +260,15 @@ def _to_numpy(name: str, value: Any) -> Any:
     if isinstance(value, np.ndarray) or not compat.is_array_api_obj(value):
         return _numeric(value if isinstance(value, np.ndarray) else _listed(name, value))
     if compat.is_dask_array(value):
-        return _computed(value)
+        return on_host(_context(value), [value])[1][0]
     try:
-        return _numeric(np.asarray(_detached(value)))
+        host = _viewed(value)
     except (TypeError, RuntimeError, NotImplementedError) as error:
         raise UnsupportedBackendError(
             f"`{name}` must be convertible to NumPy while SCIPY_ARRAY_API is off, got {_kind(value)}. "
-            "Hint: set SCIPY_ARRAY_API=1, or copy it to the host first."
+            "Hint: copy it to the host first, outside of transformations."
         ) from error
+    return _numeric(host)
 
 
 def _kind(value: Any) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def capabilities(function: str) -> Capabilities:
     Examples
     --------
     >>> import xpmeans
-    >>> xpmeans.capabilities("kmeans2").rows["jax"]
+    >>> dict(xpmeans.capabilities("kmeans2").rows["jax"])
     {'cpu': True, 'gpu': False, 'jit': False}
     """
     try:
@@ -146,7 +147,12 @@ def parse(text: str) -> dict[str, Capabilities]:
                     raise ValueError(
                         f"backends_matrix.toml: {where} `{path}` must be true or false, got {value!r}."
                     )
-    return {function: Capabilities(function, table) for function, table in tables.items()}
+    return {
+        function: Capabilities(
+            function, MappingProxyType({library: MappingProxyType(row) for library, row in table.items()})
+        )
+        for function, table in tables.items()
+    }
 
 
 def _check_keys(where: str, table: Any, expected: Any) -> None:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 import numpy as np
 
 import xpmeans
-from xpmeans import vq
 from xpmeans.capabilities import LIBRARIES, matrix
 from xpmeans.vq import kmeans2
 
@@ -144,8 +143,7 @@ def _backends(_: argparse.Namespace) -> None:
     """Print the support matrix, functions with the same table together, and what is installed."""
     tables: dict[tuple[tuple[str, str, str], ...], list[str]] = {}
     for function, support in matrix().items():
-        shown = function if hasattr(vq, function) else f"{function} (to come)"
-        tables.setdefault(tuple(support.table()), []).append(shown)
+        tables.setdefault(tuple(support.table()), []).append(function)
     for rows, functions in tables.items():
         print(f"{', '.join(functions)}\n")
         _print_table([("Library", "CPU", "GPU"), *rows])

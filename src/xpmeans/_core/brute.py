@@ -19,8 +19,8 @@ LIMIT = 1 << 14
 class State(NamedTuple):
     """Points ready for every step."""
 
-    columns: Any  # (d, 1, n) in the dtype of sums; a point that is not finite is NaN
-    weighted: Any  # (n, d) points times weights
+    columns: Any  # (d, 1, n) scaled, in the dtype of sums; a point that is not finite is NaN
+    weighted: Any  # (n, d) scaled points times weights
     weights: Any  # (n,)
     index: Any  # (k, 1) the labels there are
 
@@ -39,13 +39,11 @@ class BruteForce:
         """Convert the points once."""
         xp = self.xp
         points = cast(xp, x, self.dtypes.sums)
+        if self.scale != 1:
+            points = points * self.scale
+        weighted = points if weights is None else points * weights[:, None]
         if weights is None:
-            weights, weighted = (
-                xp.ones(plan.n, dtype=points.dtype, device=self.device),
-                points,
-            )
-        else:
-            weighted = points * weights[:, None]
+            weights = xp.ones(plan.n, dtype=points.dtype, device=self.device)
         if not self.finite:
             valid = xp.all(xp.isfinite(points), axis=1)
             weights = xp.where(valid, weights, 0.0)
@@ -59,14 +57,16 @@ class BruteForce:
     def step(self, state: State, centroids: Any) -> tuple[State, Step]:
         """Label every point, and sum the points of each centroid."""
         labels, _ = self._nearest(state.columns, centroids)
-        members = cast(self.xp, state.index == labels, self.dtypes.sums)
+        index = state.index[: centroids.shape[0], :]  # `kmeans` drops centroids on the way
+        members = cast(self.xp, index == labels, self.dtypes.sums)
         return state, Step(labels, members @ state.weighted, members @ state.weights)
 
     def assign(self, x: Any, centroids: Any) -> tuple[Any, Any]:
         """Labels and squared distances."""
         state = self.start(x, None, make_plan(*x.shape, centroids.shape[0], 8))
         labels, squares = self._nearest(state.columns, centroids)
-        return labels, self.xp.min(squares, axis=0) / self.scale**2
+        found = self.xp.min(squares, axis=0)
+        return labels, found if self.finite else self.xp.where(self.xp.isfinite(found), found, self.xp.nan)
 
     def _nearest(self, columns: Any, centroids: Any) -> tuple[Any, Any]:
         """Labels, and scaled squared distances (k, n).
@@ -75,9 +75,10 @@ class BruteForce:
         squares then round alike, and a tie stays one.
         """
         xp = self.xp
-        difference = columns - cast(xp, centroids, self.dtypes.sums).T[:, :, None]
+        centroids = cast(xp, centroids, self.dtypes.sums)
         if self.scale != 1:
-            difference = difference * self.scale
+            centroids = centroids * self.scale
+        difference = columns - centroids.T[:, :, None]
         difference *= difference
         squares = xp.sum(difference, axis=0)
         if not self.finite:

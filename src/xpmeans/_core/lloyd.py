@@ -1,12 +1,17 @@
 """Lloyd's algorithm: label each point by its nearest centroid, move each centroid to its points' mean."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from xpmeans._core.distances import squared_distances
 from xpmeans._core.loop import iterate
 from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem
 from xpmeans._kernels import Kernel
+
+# Iterations after which `refine` gives up, should a book never come again.
+LIMIT = 10_000
 
 
 class Lloyd(NamedTuple):
@@ -36,12 +41,60 @@ def lloyd(
         if empty:
             if on_empty is not None:
                 on_empty()
-            means = sums / xp.where(members > 0, members, 1.0)
+            means = sums / xp.where(members > 0, members, 1.0) / problem.scale
             means = xp.where(members > 0, means, cast(xp, state.centroids, means.dtype))
         else:
-            means = sums / members
+            means = sums / members / problem.scale
         moved = cast(xp, means, problem.dtypes.compute)
         return Lloyd(moved, labels, state.empty or empty, state.n_iter + 1, kernel_state)
 
     start = Lloyd(centroids, None, False, 0, kernel.start(problem.x, None, problem.plan))
     return iterate(step, start, lambda state: state.n_iter == n_iter)
+
+
+class Refinement(NamedTuple):
+    """Where `refine` stands; the distortion belongs to the book before the last update, as SciPy's does."""
+
+    book: Any  # (k, d), k being the clusters that have members
+    distortion: float  # mean distance of the points that are finite
+    settled: bool
+    n_iter: int
+    landmark: Any  # an earlier book
+    kernel_state: Any
+
+
+def refine(problem: Problem, kernel: Kernel, kernel_state: Any, book: Any, thresh: float) -> Refinement:
+    """Iterate until the mean distance changes by `thresh` at most; clusters that lose all points are dropped.
+
+    Rounding can lead through a circle of books whose distortions differ by more than `thresh`. The book
+    decides all that follows, so the iteration ends when one comes again, found by Brent's method: compare
+    with the book of the last iteration whose number is a power of two (BIT 20, 1980).
+    """
+    xp = problem.xp
+
+    def step(state: Refinement) -> Refinement:
+        kernel_state, (labels, sums, counts) = kernel.step(state.kernel_state, state.book)
+        distances = xp.sqrt(squared_distances(problem, state.book, labels))
+        if not problem.finite:
+            distances = xp.where(xp.isfinite(distances), distances, 0.0)
+        n_points = float(xp.sum(counts))
+        if n_points == 0:  # not one point is finite
+            return state._replace(distortion=math.nan, settled=True)
+        distortion = float(xp.sum(distances)) / n_points / problem.scale
+        if not xp.all(counts):
+            kept = xp.nonzero(counts)[0]
+            sums, counts = xp.take(sums, kept, axis=0), xp.take(counts, kept)
+        moved = cast(xp, sums / counts[:, None] / problem.scale, problem.dtypes.compute)
+        n_iter = state.n_iter + 1
+        repeated = moved.shape == state.landmark.shape and bool(xp.all(moved == state.landmark))
+        return Refinement(
+            moved,
+            distortion,
+            settled=repeated or abs(state.distortion - distortion) <= thresh,
+            n_iter=n_iter,
+            landmark=moved if n_iter & (n_iter - 1) == 0 else state.landmark,
+            kernel_state=kernel_state,
+        )
+
+    start = Refinement(book, math.inf, False, 0, book, kernel_state)
+    return iterate(step, start, lambda state: state.settled or state.n_iter == LIMIT)

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from xpmeans._core.distances import squared_distances
 from xpmeans._core.plan import Plan, make_plan
 from xpmeans._core.precision import Precision, cast
+from xpmeans._core.problem import Problem
 from xpmeans._core.stream import Column, PairwiseSum, chunks
 from xpmeans._kernels import Step
 
@@ -89,23 +91,15 @@ class Reference:
             counts.add(members @ weights)
 
         labels = self._label(state, self._book(state, centroids), collect)
-        total = sums.value if self.scale == 1 else sums.value / self.scale
-        return state, Step(labels, total, counts.value)
+        return state, Step(labels, sums.value, counts.value)
 
     def assign(self, x: Any, centroids: Any) -> tuple[Any, Any]:
         """Labels, and squared distances by differences."""
-        xp = self.xp
-        n, d = x.shape
-        plan = make_plan(n, d, centroids.shape[0], xp.finfo(self.dtypes.compute).bits // 8)
+        plan = make_plan(*x.shape, centroids.shape[0], self.xp.finfo(self.dtypes.compute).bits // 8)
+        problem = Problem(self.xp, self.device, x, self.dtypes, plan, self.scale, self.finite)
         state = self.start(x, None, plan)
-        book = self._book(state, centroids)
-        labels = self._label(state, book)
-        squares = Column(xp, n, self.dtypes.sums, self.device)
-        for rows in chunks(n, plan.rows):
-            points = cast(xp, self._scaled(x[rows, ...]), self.dtypes.sums)
-            difference = points - xp.take(book.plain, labels[rows], axis=0)
-            squares.put(rows, xp.sum(difference * difference, axis=1) / self.scale**2)
-        return labels, squares.value
+        labels = self._label(state, self._book(state, centroids))
+        return labels, squared_distances(problem, centroids, labels)
 
     def _label(self, state: State, book: Book, collect: Callable[..., None] | None = None) -> Any:
         """Labels of all points; `collect` gets (k, m) members, the m points and their weights."""
@@ -116,7 +110,8 @@ class Reference:
         ones = xp.ones(state.plan.rows, dtype=sums, device=self.device)
         slack = self._slack(book, state.norms, self.dtypes.compute)
         narrow = cast(xp, -book.points, self.dtypes.compute)
-        half_squares = cast(xp, book.half_squares, self.dtypes.compute)[:, None]
+        half_squares = xp.where(self._repeats(book), xp.inf, book.half_squares)
+        half_squares = cast(xp, half_squares, self.dtypes.compute)[:, None]
         labels = Column(xp, n, xp.int32, self.device)
         settled = Column(xp, n, xp.bool, self.device)
         open_points = False
@@ -203,15 +198,19 @@ class Reference:
 
         A product of length d rounds by at most d u |x||c| (Higham 2002, section 3.1; u = eps / 2), the
         shifts of x and c by u each, the half square and the difference by a few u more; the constant
-        leaves room for this bound's own rounding.
+        leaves room for this bound's own rounding, the last term for underflow. Centroids longer than
+        2|x| + |c'|, c' being the shortest, are farther from x than c' and need no such bound; beyond 1.25
+        times that, by more than rounding can hide. So one far centroid does not open all points.
         """
-        xp = self.xp
-        unit = (book.points.shape[1] + 8) * float(xp.finfo(dtype).eps)
+        xp, limits = self.xp, self.xp.finfo(dtype)
+        d = book.points.shape[1]
         squares = book.half_squares
         if not self.finite:
-            squares = xp.where(xp.isfinite(squares), squares, 0.0)
-        reach = cast(xp, xp.sqrt(2 * xp.max(squares)), dtype)
-        return (norms + reach) * (unit * reach)
+            least = xp.min(squares)
+            squares = xp.where(xp.isfinite(squares), squares, xp.where(xp.isfinite(least), least, 0.0))
+        lengths = cast(xp, xp.sqrt(2 * squares), dtype)
+        reach = xp.minimum(xp.max(lengths), 1.25 * (2 * norms + xp.min(lengths)))
+        return (norms + reach) * ((d + 8) * float(limits.eps) * reach) + d * float(limits.smallest_normal)
 
     def _book(self, state: State, centroids: Any) -> Book:
         """Centroids scaled and shifted like the points; a centroid that is not finite at infinity."""
@@ -226,6 +225,18 @@ class Reference:
             points = xp.where(valid[:, None], points, 0.0)
             half_squares = xp.where(valid, half_squares, xp.inf)
         return Book(plain, points, half_squares)
+
+    def _repeats(self, book: Book) -> Any:
+        """Which centroids equal one of a lower index, which gets their points: ties would open them all.
+
+        Those next to each other in the order of their lengths are found, any others are left to `_settle`.
+        """
+        xp = self.xp
+        order = xp.argsort(book.half_squares)
+        points = xp.take(book.plain, order, axis=0)
+        same = xp.all(points[1:, :] == points[:-1, :], axis=1)
+        first = xp.zeros(1, dtype=xp.bool, device=self.device)
+        return xp.take(xp.concat([first, same]), xp.argsort(order))
 
     def _scaled(self, points: Any) -> Any:
         """Points of one chunk in the dtype of scores, free of overflow."""

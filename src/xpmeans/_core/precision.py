@@ -4,6 +4,8 @@ import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import array_api_extra as xpx
+
 from xpmeans._core.stream import chunks
 
 
@@ -28,14 +30,14 @@ def precision(xp: ModuleType, dtype: Any, device: Any) -> Precision:
     if not xp.isdtype(dtype, "real floating"):
         if xp.isdtype(dtype, "complex floating"):
             raise ValueError(f"Unsupported dtype {dtype}: points must be real.")
-        dtype = xp.__array_namespace_info__().default_dtypes(device=device)["real floating"]
+        dtype = xpx.default_dtype(xp, "real floating", device=device)
     bits = xp.finfo(dtype).bits
     if bits > 64:
         raise TypeError(f"type other than float or double not supported, got {dtype}. Hint: use float64.")
-    return Precision(dtype, xp.float32 if bits < 32 else dtype, _widest(xp, device))
+    return Precision(dtype, xp.float32 if bits < 32 else dtype, widest(xp, device))
 
 
-def _widest(xp: ModuleType, device: Any) -> Any:
+def widest(xp: ModuleType, device: Any) -> Any:
     """float64, or float32 on devices (and in JAX's default mode) that have nothing wider."""
     dtypes = xp.__array_namespace_info__().dtypes(device=device, kind="real floating")
     return dtypes.get("float64", xp.float32)
@@ -46,34 +48,49 @@ def cast(xp: ModuleType, x: Any, dtype: Any) -> Any:
     return x if x.dtype == dtype else xp.astype(x, dtype)
 
 
-def peak(xp: ModuleType, x: Any) -> float:
-    """Largest magnitude in `x`, or NaN when a value of `x` is not finite: the one scan of the data.
+class Reach(NamedTuple):
+    """How far values reach."""
+
+    largest: float  # magnitude among those that are finite
+    finite: bool  # whether all are
+
+    def joined(self, other: "Reach") -> "Reach":
+        """Reach of two arrays together."""
+        return Reach(max(self.largest, other.largest), self.finite and other.finite)
+
+
+def measure(xp: ModuleType, x: Any) -> Reach:
+    """Look at each value of a table once.
 
     A million numbers at a time, so that the booleans in between stay small. Minimum and maximum alone
     would do if they propagated NaN, but in JAX 0.10 on the CPU they lose it (openxla/xla#21461).
     """
     real = xp.isdtype(x.dtype, "real floating")
     if not real and xp.isdtype(x.dtype, "bool"):
-        return 1.0
-    rows = max(1, (1 << 20) // x.shape[1])
-    reach = 0.0
-    for chunk in chunks(x.shape[0], rows):
+        return Reach(1.0, True)
+    largest, finite = 0.0, True
+    for chunk in chunks(x.shape[0], max(1, (1 << 20) // x.shape[1])):
         part = x[chunk, ...]
         if real and not xp.all(xp.isfinite(part)):
-            return math.nan
-        reach = max(reach, -float(xp.min(part)), float(xp.max(part)))
-    return reach
+            finite = False
+            part = xp.where(xp.isfinite(part), part, xp.zeros_like(part))
+        largest = max(largest, -float(xp.min(part)), float(xp.max(part)))
+    return Reach(largest, finite)
 
 
-def scale_for(reach: float, largest: float) -> float:
-    """Power of two that brings values of magnitude `reach` near 1, or 1 when their squares are safe.
+def scale_for(largest: float, limit: float, count: int) -> float:
+    """Power of two that lets the squares of `count` values up to `largest` be summed, or 1 if they can be.
 
-    `largest` is the largest finite number of the dtype. Up to its fourth root (4e9 in float32, 1e77 in
-    float64) squares summed over any number of columns do not overflow nor, down to that root's inverse,
-    underflow. Powers of two scale without rounding.
+    `limit` is the largest finite number of the dtype. Large values are brought down only as far as they
+    must be, so that others beside them keep their squares: points in [0, 1] keep their labels next to a
+    fill value of 1e20 in float32, or 1e300 in float64. Values below the fourth root of the smallest number
+    (2e-10 in float32, 1e-77 in float64) are brought up to 1. Powers of two scale without rounding.
     """
-    safe = largest**0.25
-    if reach == 0 or not math.isfinite(reach) or 1 / safe <= reach <= safe:
+    if largest == 0:
         return 1.0
-    limit = math.frexp(largest)[1] - 2
-    return 2.0 ** -max(-limit, min(limit, math.frexp(reach)[1]))
+    safe = math.sqrt(limit / 64 / count)  # 64: differences of values, and a few terms to a sum
+    if largest > safe:
+        return 2.0 ** (math.frexp(safe)[1] - 1 - math.frexp(largest)[1])
+    if largest < limit**-0.25:
+        return 2.0 ** min(math.frexp(limit)[1] - 2, -math.frexp(largest)[1])
+    return 1.0

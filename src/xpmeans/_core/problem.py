@@ -1,11 +1,10 @@
 """What one clustering problem is made of, once its inputs are checked."""
 
-import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from xpmeans._core.plan import Plan, make_plan
-from xpmeans._core.precision import Precision, scale_for
+from xpmeans._core.precision import Precision, Reach, scale_for
 
 
 class Problem(NamedTuple):
@@ -20,16 +19,10 @@ class Problem(NamedTuple):
     finite: bool  # neither NaN nor infinity in points and first centroids
 
 
-def make_problem(xp: ModuleType, device: Any, x: Any, k: int, dtypes: Precision, reach: float) -> Problem:
-    """Plan a problem; `reach` bounds the magnitude of points and given centroids, NaN if they hold one."""
+def make_problem(xp: ModuleType, device: Any, x: Any, k: int, dtypes: Precision, reach: Reach) -> Problem:
+    """Plan a problem; `reach` is that of points and given centroids."""
     limits = xp.finfo(dtypes.compute)
-    plan = make_plan(*x.shape, k, limits.bits // 8)
-    return Problem(
-        xp,
-        device,
-        x,
-        dtypes,
-        plan,
-        scale_for(reach, float(limits.max)),
-        math.isfinite(reach),
-    )
+    n, d = x.shape
+    plan = make_plan(n, d, k, limits.bits // 8)
+    scale = scale_for(reach.largest, float(limits.max), n * d)
+    return Problem(xp, device, x, dtypes, plan, scale, reach.finite)

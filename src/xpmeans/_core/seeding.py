@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from xpmeans._core.distances import squared_distances
 from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem
-from xpmeans._core.stream import Column, PairwiseSum, chunks
+from xpmeans._core.stream import PairwiseSum, chunks
 from xpmeans._rng import Draws
 
 
@@ -28,10 +29,11 @@ def plus_plus(problem: Problem, k: int, draws: Draws) -> Any:
     minimum makes it O(nkd). When all remaining distances are zero, row 0 is taken, as SciPy does.
     """
     xp, n = problem.xp, problem.x.shape[0]
-    chosen = [draws.integer(n)]
+    chosen = np.empty(k, dtype=np.int64)  # all at once: a `k` beyond memory fails here
+    chosen[0] = draws.integer(n)
     nearest = None
-    for _ in range(k - 1):
-        squares = _squared_distances(problem, _rows(problem, chosen[-1:]))
+    for done in range(1, k):
+        squares = squared_distances(problem, _rows(problem, chosen[done - 1 : done]))
         nearest = squares if nearest is None else xp.minimum(nearest, squares)
         if not problem.finite:
             nearest = xp.where(xp.isfinite(nearest), nearest, 0.0)
@@ -39,22 +41,22 @@ def plus_plus(problem: Problem, k: int, draws: Draws) -> Any:
         cumulative = xp.cumulative_sum(nearest / xp.where(total > 0, total, 1.0))
         # Rounding may leave the last value below the draw: then the last point that can be chosen is.
         draw = xp.asarray(draws.uniform(), dtype=nearest.dtype, device=problem.device)
-        chosen.append(int(xp.searchsorted(cumulative, xp.minimum(draw, cumulative[-1])[None])[0]))
+        chosen[done] = int(xp.searchsorted(cumulative, xp.minimum(draw, cumulative[-1])[None])[0])
     return _rows(problem, chosen)
 
 
 def gaussian(problem: Problem, k: int, draws: Draws) -> Any:
-    """Draw k points from the normal distribution with the mean and covariance of the data."""
-    xp, device, dtype, scale = (
-        problem.xp,
-        problem.device,
-        problem.dtypes.sums,
-        problem.scale,
-    )
-    n, d = problem.x.shape
+    """Draw k points from the normal distribution with the mean and covariance of the finite data."""
+    xp, device, dtype, scale = problem.xp, problem.device, problem.dtypes.sums, problem.scale
+    x = problem.x
+    if not problem.finite:
+        x = xp.take(x, xp.nonzero(xp.all(xp.isfinite(x), axis=1))[0], axis=0)
+    n, d = x.shape
+    if n == 0:
+        return xp.full((k, d), xp.nan, dtype=dtype, device=device)
 
     def scaled(rows: slice) -> Any:
-        return cast(xp, problem.x[rows, ...], dtype) * scale
+        return cast(xp, x[rows, ...], dtype) * scale
 
     total = PairwiseSum()
     for rows in chunks(n, problem.plan.rows):
@@ -65,7 +67,7 @@ def gaussian(problem: Problem, k: int, draws: Draws) -> Any:
         # SciPy's way where the covariance cannot have full rank: the centred data themselves are a factor.
         # Step for step in NumPy and in the data's dtype, for every library, since the signs of the vectors
         # depend on whose LAPACK it is, on the dtype and now and then on how the mean rounds.
-        points = np.asarray(cast(xp, problem.x, problem.dtypes.compute) * scale)
+        points = np.asarray(cast(xp, x, problem.dtypes.compute) * scale)
         _, values, vectors = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
         factor = values[:, None] * vectors / math.sqrt(freedom)
         spread = xp.asarray(draws.normal((k, n)) @ factor, dtype=dtype, device=device)
@@ -119,17 +121,3 @@ def _rows(problem: Problem, rows: Any) -> Any:
     xp = problem.xp
     index = xp.asarray(rows, device=problem.device)
     return cast(xp, xp.take(problem.x, index, axis=0), problem.dtypes.compute)
-
-
-def _squared_distances(problem: Problem, centroid: Any) -> Any:
-    """Scaled squared distance of every point from one centroid, by differences."""
-    xp, dtype = problem.xp, problem.dtypes.sums
-    centroid = cast(xp, centroid, dtype) * problem.scale
-    ones = xp.ones(centroid.shape[1], dtype=dtype, device=problem.device)
-    squares = Column(xp, problem.plan.n, dtype, problem.device)
-    for rows in chunks(problem.x.shape[0], problem.plan.rows):
-        points = cast(xp, problem.x[rows, ...], dtype)
-        difference = (points if problem.scale == 1 else points * problem.scale) - centroid
-        difference *= difference
-        squares.put(rows, difference @ ones)  # several times faster than a sum along short rows
-    return squares.value

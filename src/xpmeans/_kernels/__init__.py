@@ -14,7 +14,7 @@ class Step(NamedTuple):
     """What one pass over the points yields; labels are nearest to the centroids of that pass."""
 
     labels: Any  # (n,) int32
-    sums: Any  # (k, d) weighted sums of each centroid's points
+    sums: Any  # (k, d) weighted sums of each centroid's points, times the scale
     counts: Any  # (k,) summed weights of each centroid's points
 
 
@@ -31,7 +31,7 @@ class Kernel(Protocol):
         """One pass: labels, sums and counts for these centroids."""
 
     def assign(self, x: Any, centroids: Any) -> tuple[Any, Any]:
-        """Labels and squared distances of points that need no sums."""
+        """Labels, and squared distances times the scale squared, of points that need no sums."""
 
 
 def select(problem: "Problem") -> Kernel:

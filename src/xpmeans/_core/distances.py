@@ -1,0 +1,29 @@
+"""Squared distances by differences: they keep their digits far from the origin, where products lose them."""
+
+from typing import Any
+
+from xpmeans._core.precision import cast
+from xpmeans._core.problem import Problem
+from xpmeans._core.stream import Column, chunks
+
+
+def squared_distances(problem: Problem, centroids: Any, labels: Any | None = None) -> Any:
+    """(n,) from each point to its own centroid, or to the only one; times the scale squared.
+
+    NaN where the point or its centroid is not finite.
+    """
+    xp, dtype = problem.xp, problem.dtypes.sums
+    n, d = problem.x.shape
+    centroids = cast(xp, centroids, dtype) * problem.scale
+    ones = xp.ones(d, dtype=dtype, device=problem.device)
+    squares = Column(xp, n, dtype, problem.device)
+    for rows in chunks(n, problem.plan.rows):
+        points = cast(xp, problem.x[rows, ...], dtype)
+        own = centroids if labels is None else xp.take(centroids, labels[rows], axis=0)
+        if not problem.finite:  # infinities less infinities would warn
+            points = xp.where(xp.isfinite(points), points, xp.nan)
+        difference = (points if problem.scale == 1 else points * problem.scale) - own
+        difference *= difference
+        squares.put(rows, difference @ ones)  # several times faster than a sum along short rows
+    found = squares.value
+    return found if problem.finite else xp.where(xp.isfinite(found), found, xp.nan)
