@@ -88,18 +88,14 @@ def scipy_suite(session: nox.Session) -> None:
     """SciPy's own tests of `scipy.cluster.vq`, on our functions, with the switch off and on."""
     install(session, CPU, "-e", ".[test]")
     plugin = str(Path("tests").resolve())
-    with session.chdir(session.create_tmp()):  # away from this project's pytest settings
+    # Away from this project's conftest.py and its settings, which refuse marks that they do not know. SciPy
+    # lies in .nox, so pytest would find the settings upwards of it.
+    settings = ("-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", "-p", "scipy_swap")
+    quiet = ("-W", "ignore::pytest.PytestUnknownMarkWarning")
+    with session.chdir(session.create_tmp()):
         for switch, passed in ((None, 33), ("1", 131)):
             session.run(
-                *(
-                    "pytest",
-                    "-p",
-                    "scipy_swap",
-                    "--at-least",
-                    str(passed),
-                    "-W",
-                    "ignore::pytest.PytestUnknownMarkWarning",
-                ),
+                *("pytest", *settings, *quiet, "--at-least", str(passed)),
                 *("--pyargs", "scipy.cluster.tests.test_vq"),
                 env={"SCIPY_ARRAY_API": switch, "PYTHONPATH": plugin},
             )
