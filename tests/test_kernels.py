@@ -121,7 +121,9 @@ def test_near_ties_are_settled_by_differences(eager: Library, kernel: Any, dtype
 def test_assign(eager: Library, kernel: Any) -> None:
     x = (blobs(300, 5) + 1000).astype("float32")
     data = eager(x)
-    labels, squares = kernel_for(kernel, data).assign(data, eager(x[:7]))
+    bound = kernel_for(kernel, data)
+    state = bound.start(data, None, make_plan(*x.shape, 7, 4))
+    labels, squares = bound.assign(state, eager(x[:7]))
     np.testing.assert_array_equal(eager.numpy(labels), nearest(x, x[:7]))
     exact = ((x.astype(float)[:, None] - x[:7].astype(float)) ** 2).sum(axis=2).min(axis=1)
     np.testing.assert_allclose(eager.numpy(squares), exact, rtol=1e-5)

@@ -7,12 +7,25 @@ from xpmeans._dispatch import array_api
 from xpmeans.capabilities import Capabilities, UnsupportedBackendError, capabilities
 
 __version__ = version("xpmeans")
-__all__ = ["Capabilities", "UnsupportedBackendError", "__version__", "array_api", "capabilities", "vq"]
+_FUNCTIONS = ("KMeansResult", "assign", "kmeans", "kmeans_plusplus")
+__all__ = [
+    "Capabilities",
+    "UnsupportedBackendError",
+    "__version__",
+    "array_api",
+    "capabilities",
+    "vq",
+    *_FUNCTIONS,
+]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "vq":  # loaded when first used
+def __getattr__(name: str) -> Any:  # what follows is loaded when first used
+    if name == "vq":
         import xpmeans.vq
 
         return xpmeans.vq
+    if name in _FUNCTIONS:
+        import xpmeans.functional
+
+        return getattr(xpmeans.functional, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

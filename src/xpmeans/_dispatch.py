@@ -75,6 +75,13 @@ def array_api_enabled() -> bool:
     return value.strip().lower() not in {"", "0", "false", "no", "off"}
 
 
+def dispatch_by_switch(**inputs: Any) -> tuple[Context, list[Any]]:
+    """`dispatch` if the switch is on; else NumPy's context, and every input coerced to NumPy."""
+    if array_api_enabled():
+        return dispatch(**inputs)
+    return _host(), [_to_numpy(name, value) for name, value in inputs.items()]
+
+
 def dispatch(**inputs: Any) -> tuple[Context, list[Any]]:
     """Find the one library and device of the inputs, and bring lists over to it.
 
@@ -87,8 +94,6 @@ def dispatch(**inputs: Any) -> tuple[Context, list[Any]]:
     ValueError
         For sparse arrays, and for arrays on two devices.
     """
-    if not array_api_enabled():
-        return _host(), [_to_numpy(name, value) for name, value in inputs.items()]
     values: dict[str, Any] = {}
     contexts: dict[str, Context] = {}
     for name, value in inputs.items():
@@ -132,7 +137,7 @@ def on_host(context: Context, arrays: list[Any]) -> tuple[Context, list[Any]]:
 
 def returned(context: Context, array: Any, dtype: Any = None) -> Any:
     """A result of work on the host as an array of the caller's library, on the caller's device."""
-    if isinstance(array, np.ndarray) and context.library != "numpy":
+    if isinstance(array, np.ndarray | np.generic) and context.library != "numpy":
         return context.xp.asarray(array, dtype=dtype, device=None if context.lazy else context.device)
     return array if dtype is None or array.dtype == dtype else context.xp.astype(array, dtype)
 

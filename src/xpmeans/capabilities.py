@@ -200,12 +200,17 @@ def gate(function: str, context: "Context") -> None:
 def documented(function: F) -> F:
     """Write the function's table into its docstring, in place of the line ``{support}``."""
     if function.__doc__:  # python -OO strips docstrings
-        note = (
-            f"`{function.__name__}` takes arrays of other libraries than NumPy, and returns arrays of the\n"
-            "same library, when the environment variable ``SCIPY_ARRAY_API=1`` is set or inside\n"
-            "``with xpmeans.array_api(True):``. Without, every input is coerced to NumPy. It runs on:\n\n"
-            f"{_rst(capabilities(function.__name__).table())}"
-        )
+        name = function.__name__
+        if function.__module__ == "xpmeans.vq":
+            row = f"vq.{name}" if f"vq.{name}" in matrix() else name
+            note = (
+                f"`{name}` takes arrays of other libraries than NumPy, and returns arrays of the\n"
+                "same library, when the environment variable ``SCIPY_ARRAY_API=1`` is set or inside\n"
+                "``with xpmeans.array_api(True):``. Without, every input is coerced to NumPy. It runs on:"
+            )
+        else:
+            row, note = name, f"`{name}` takes the arrays of these libraries, and returns arrays of the same:"
+        note += f"\n\n{_rst(capabilities(row).table())}"
         function.__doc__ = inspect.cleandoc(function.__doc__).replace("{support}", note)
     return function
 

@@ -8,18 +8,17 @@ every library that the support matrix names.
 import math
 import operator
 import warnings
-from types import ModuleType
 from typing import Any
 
 import array_api_extra as xpx
 
 from xpmeans import _arguments, _rng
 from xpmeans._core import seeding
-from xpmeans._core.lloyd import LIMIT, Refinement, lloyd, refine
-from xpmeans._core.precision import precision, widest
+from xpmeans._core.lloyd import LIMIT, ClusterError, Refinement, lloyd, refine
+from xpmeans._core.precision import precision, promoted, widest
 from xpmeans._core.problem import make_problem
 from xpmeans._core.whitening import deviations
-from xpmeans._dispatch import Context, dispatch, on_host, returned
+from xpmeans._dispatch import Context, dispatch_by_switch, on_host, returned
 from xpmeans._kernels import select
 from xpmeans.capabilities import documented, gate
 
@@ -27,10 +26,6 @@ __all__ = ["ClusterError", "kmeans", "kmeans2", "py_vq", "vq", "whiten"]
 
 _EMPTY = "One of the clusters is empty. Re-run kmeans with a different initialization."
 _CONSTANT = "Some columns have standard deviation zero. The values of these columns will not change."
-
-
-class ClusterError(Exception):
-    """A cluster is empty, and ``missing='raise'`` was asked for."""
 
 
 def _raise_empty() -> None:
@@ -97,7 +92,7 @@ def whiten(obs: Any, check_finite: bool | None = None) -> Any:
            [2.44948974, 3.67423461],
            [3.67423461, 2.44948974]])
     """
-    user, (obs,) = dispatch(obs=obs)
+    user, (obs,) = dispatch_by_switch(obs=obs)
     gate("whiten", user)
     xp = user.xp
     if getattr(obs, "ndim", 0) == 0:
@@ -175,10 +170,10 @@ def vq(obs: Any, code_book: Any, check_finite: bool = True) -> tuple[Any, Any]:
     >>> vq(np.array([[1.9, 2.3], [1.5, 2.5], [0.8, 0.6]]), code_book)
     (array([1, 1, 0], dtype=int32), array([0.31622777, 0.70710678, 0.4472136 ]))
     """
-    user, (obs, code_book) = dispatch(obs=obs, code_book=code_book)
+    user, (obs, code_book) = dispatch_by_switch(obs=obs, code_book=code_book)
     gate("vq", user)
     _arguments.check_book(obs, code_book, "code_book")
-    dtype = _promoted(user.xp, obs.dtype, code_book.dtype)
+    dtype = promoted(user.xp, obs.dtype, code_book.dtype)
     if not user.xp.isdtype(dtype, "real floating"):
         return _exact_vq(user, obs, code_book, check_finite)
     code, dist = _nearest(user, obs, code_book, check_finite)
@@ -203,7 +198,7 @@ def py_vq(obs: Any, code_book: Any, check_finite: bool = True) -> tuple[Any, Any
     >>> py_vq([1, 2, 9], [1, 9])
     (array([0, 0, 1]), array([0., 1., 0.]))
     """
-    user, (obs, code_book) = dispatch(obs=obs, code_book=code_book)
+    user, (obs, code_book) = dispatch_by_switch(obs=obs, code_book=code_book)
     gate("vq", user)
     _arguments.check_book(obs, code_book, "code_book")
     return _exact_vq(user, obs, code_book, check_finite)
@@ -305,8 +300,8 @@ def kmeans(
     np.float64(0.5)
     """
     source = _rng.resolve("kmeans", rng, seed)
-    user, (obs, k_or_guess) = dispatch(obs=obs, k_or_guess=k_or_guess)
-    gate("kmeans", user)
+    user, (obs, k_or_guess) = dispatch_by_switch(obs=obs, k_or_guess=k_or_guess)
+    gate("vq.kmeans", user)
     if math.isnan(thresh):
         raise ValueError("`thresh` must be a number, got nan.")
     given = getattr(k_or_guess, "ndim", 0) > 0
@@ -488,7 +483,7 @@ def kmeans2(
         on_empty = _MISSING[missing]
     except KeyError:
         raise ValueError(f"Unknown missing method {missing!r}") from None
-    user, (data, k) = dispatch(data=data, k=k)
+    user, (data, k) = dispatch_by_switch(data=data, k=k)
     gate("kmeans2", user)
     _arguments.check_points(data)
     dtype = precision(user.xp, data.dtype, user.device).result
@@ -525,17 +520,6 @@ def kmeans2(
     return returned(user, centroid, dtype), returned(user, result.labels)
 
 
-def _promoted(xp: ModuleType, first: Any, second: Any) -> Any:
-    """The dtype of both; where a library does not mix floats with others (strict), that of the floats."""
-    for dtype in (first, second):
-        if xp.isdtype(dtype, "complex floating"):
-            raise ValueError(f"Unsupported dtype {dtype}: observations and codes must be real.")
-    try:
-        return xp.result_type(first, second)
-    except TypeError:
-        return first if xp.isdtype(first, "real floating") else second
-
-
 def _exact_vq(user: Context, obs: Any, code_book: Any, check_finite: bool) -> tuple[Any, Any]:
     """Codes in the index dtype and distances in the widest: what SciPy gives for integers."""
     index = xpx.default_dtype(user.xp, "indexing", device=user.device)
@@ -549,11 +533,12 @@ def _nearest(user: Context, obs: Any, code_book: Any, check_finite: bool) -> tup
     xp, device = context.xp, context.device
     _arguments.check_filled(code_book=code_book)
     x, codes = _arguments.columns(obs), _arguments.columns(code_book)
-    dtypes = precision(xp, _promoted(xp, x.dtype, codes.dtype), device)
+    dtypes = precision(xp, promoted(xp, x.dtype, codes.dtype), device)
     if 0 in x.shape:
         nothing = xp.zeros(x.shape[0], dtype=dtypes.sums, device=device)
         return xp.astype(nothing, xp.int32), nothing
     reach = _arguments.reach_of(xp, x, check_finite).joined(_arguments.reach_of(xp, codes, check_finite))
     problem = make_problem(xp, device, x, codes.shape[0], dtypes, reach)
-    code, squares = select(problem).assign(x, codes)
+    kernel = select(problem)
+    code, squares = kernel.assign(kernel.start(x, None, problem.plan), codes)
     return code, xp.sqrt(squares) / problem.scale

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from xpmeans._core.plan import Plan, make_plan
+from xpmeans._core.plan import Plan
 from xpmeans._core.precision import Precision, cast
 from xpmeans._kernels import Step
 
@@ -61,9 +61,8 @@ class BruteForce:
         members = cast(self.xp, index == labels, self.dtypes.sums)
         return state, Step(labels, members @ state.weighted, members @ state.weights)
 
-    def assign(self, x: Any, centroids: Any) -> tuple[Any, Any]:
+    def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:
         """Labels and squared distances."""
-        state = self.start(x, None, make_plan(*x.shape, centroids.shape[0], 8))
         labels, squares = self._nearest(state.columns, centroids)
         found = self.xp.min(squares, axis=0)
         return labels, found if self.finite else self.xp.where(self.xp.isfinite(found), found, self.xp.nan)

@@ -14,6 +14,10 @@ from xpmeans._kernels import Kernel
 LIMIT = 10_000
 
 
+class ClusterError(Exception):
+    """A cluster is empty, and an error was asked for."""
+
+
 class Lloyd(NamedTuple):
     """Where the iteration stands; labels are nearest to the centroids before the last update."""
 

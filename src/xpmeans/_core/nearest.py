@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from xpmeans._core.distances import squared_distances
-from xpmeans._core.plan import Plan, make_plan
+from xpmeans._core.plan import Plan
 from xpmeans._core.precision import Precision, cast
 from xpmeans._core.problem import Problem
 from xpmeans._core.stream import Column, PairwiseSum, chunks
@@ -93,11 +93,9 @@ class Reference:
         labels = self._label(state, self._book(state, centroids), collect)
         return state, Step(labels, sums.value, counts.value)
 
-    def assign(self, x: Any, centroids: Any) -> tuple[Any, Any]:
+    def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:
         """Labels, and squared distances by differences."""
-        plan = make_plan(*x.shape, centroids.shape[0], self.xp.finfo(self.dtypes.compute).bits // 8)
-        problem = Problem(self.xp, self.device, x, self.dtypes, plan, self.scale, self.finite)
-        state = self.start(x, None, plan)
+        problem = Problem(self.xp, self.device, state.x, self.dtypes, state.plan, self.scale, self.finite)
         labels = self._label(state, self._book(state, centroids))
         return labels, squared_distances(problem, centroids, labels)
 

@@ -37,6 +37,17 @@ def precision(xp: ModuleType, dtype: Any, device: Any) -> Precision:
     return Precision(dtype, xp.float32 if bits < 32 else dtype, widest(xp, device))
 
 
+def promoted(xp: ModuleType, first: Any, second: Any) -> Any:
+    """The dtype of both; where a library does not mix floats with others (strict), that of the floats."""
+    for dtype in (first, second):
+        if xp.isdtype(dtype, "complex floating"):
+            raise ValueError(f"Unsupported dtype {dtype}: points and centroids must be real.")
+    try:
+        return xp.result_type(first, second)
+    except TypeError:
+        return first if xp.isdtype(first, "real floating") else second
+
+
 def widest(xp: ModuleType, device: Any) -> Any:
     """float64, or float32 on devices (and in JAX's default mode) that have nothing wider."""
     dtypes = xp.__array_namespace_info__().dtypes(device=device, kind="real floating")

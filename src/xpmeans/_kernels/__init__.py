@@ -30,15 +30,17 @@ class Kernel(Protocol):
     def step(self, state: Any, centroids: Any) -> tuple[Any, Step]:
         """One pass: labels, sums and counts for these centroids."""
 
-    def assign(self, x: Any, centroids: Any) -> tuple[Any, Any]:
-        """Labels, and squared distances times the scale squared, of points that need no sums."""
+    def assign(self, state: Any, centroids: Any) -> tuple[Any, Any]:
+        """Labels and, by differences, squared distances times the scale squared; no sums."""
 
 
-def select(problem: "Problem") -> Kernel:
-    """Pick the kernel for a problem."""
+def select(problem: "Problem", name: str | None = None) -> Kernel:
+    """Pick the kernel for a problem, or the one of this name."""
     from xpmeans._core.brute import LIMIT, BruteForce
     from xpmeans._core.nearest import Reference
 
     n, d, k, *_ = problem.plan
-    kernel = BruteForce if n * d * k <= LIMIT else Reference
+    if name not in (None, "reference"):
+        raise ValueError(f"`kernel` must be None or 'reference', got {name!r}.")
+    kernel = BruteForce if n * d * k <= LIMIT and name is None else Reference
     return kernel(problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)

@@ -1,0 +1,166 @@
+"""First centroids of the native functions, from uniform numbers that were drawn beforehand.
+
+Nothing but uniforms is drawn, all of them before the work, in arrays whose shapes follow from k alone. So
+one seed gives one answer eagerly and under a trace. A choice inverts the cumulative weights: a point of
+weight 3 is chosen by the same numbers as three copies of it in its place.
+"""
+
+from typing import Any
+
+from xpmeans._core.distances import squared_distances
+from xpmeans._core.loop import Flow
+from xpmeans._core.plan import make_plan
+from xpmeans._core.precision import cast
+from xpmeans._core.problem import Problem
+from xpmeans._core.stream import PairwiseSum, chunks
+from xpmeans._kernels import Kernel
+
+# Passes over the data that "k-means||" makes, and candidates each of them adds, as multiples of k: the
+# setting of its authors' experiments, which later found no gain in more (VLDB 2012, section 5).
+ROUNDS = 5
+OVERSAMPLING = 2
+
+# Two candidates of a greedy step count as equally good when their potentials differ by rounding only.
+TIE = 1e-9
+
+
+def mean_and_variance(problem: Problem, mass: Any) -> tuple[Any, Any]:
+    """Mean (d,) of the scaled points, and the mean over the columns of their variances, weighted by `mass`."""
+    xp, dtype = problem.xp, problem.dtypes.sums
+    n, d = problem.x.shape
+    whole = xp.sum(mass)
+    total = PairwiseSum()
+    for rows in chunks(n, problem.plan.rows):
+        total.add(mass[rows] @ (cast(xp, problem.x[rows, ...], dtype) * problem.scale))
+    mean = total.value / whole
+    squares = squared_distances(problem, (mean / problem.scale)[None, :])
+    return mean, xp.sum(squares * mass) / whole / d
+
+
+def random(problem: Problem, kernel: Kernel | None, flow: Flow, mass: Any, uniforms: Any) -> Any:
+    """Row numbers (k,) of different points, each drawn in proportion to its weight among those left.
+
+    A draw falls into the weights laid end to end, less those of the points that were taken; it is moved
+    right by the taken ones before it. O(n + k^2 log k), with one cumulative sum.
+    """
+    xp = problem.xp
+    k = uniforms.shape[0]
+    ends = xp.cumulative_sum(mass)
+    order = xp.arange(k, device=problem.device)
+
+    def step(state: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
+        done, chosen, starts, widths = state
+        place = xp.take(uniforms, done[None]) * (ends[-1] - xp.sum(widths))
+        by_start = xp.argsort(starts)
+        left, width = xp.take(starts, by_start), xp.take(widths, by_start)
+        closed_up = left - (xp.cumulative_sum(width) - width)
+        place = place + xp.sum(xp.where(closed_up <= place, width, 0.0))
+        row = _interval(xp, ends, place)
+        here = order == done
+        chosen = xp.where(here, cast(xp, row, chosen.dtype), chosen)
+        widths = xp.where(here, xp.take(mass, row), widths)
+        starts = xp.where(here, xp.take(ends, row) - xp.take(mass, row), starts)
+        return done + 1, chosen, starts, widths
+
+    nowhere = xp.full(k, xp.inf, dtype=ends.dtype, device=problem.device)
+    start = (xp.zeros_like(order[0]), xp.zeros_like(order), nowhere, xp.zeros_like(nowhere))
+    return flow.iterate(step, start, lambda state: state[0] == k)[1]
+
+
+def plus_plus(problem: Problem, kernel: Kernel | None, flow: Flow, mass: Any, uniforms: Any) -> Any:
+    """Row numbers (k,) by greedy k-means++: of several candidates the one that lowers the inertia most.
+
+    `uniforms` is (k, number of candidates). Arthur and Vassilvitskii, SODA 2007, section 4; the draw is in
+    proportion to weight times squared distance, or to weight when all distances are zero. O(nkd) for each
+    candidate.
+    """
+    xp, device = problem.xp, problem.device
+    k = uniforms.shape[0]
+    mean, _ = mean_and_variance(problem, mass)
+    first = _pick(xp, mass, mass, uniforms[0, :1])
+    order = xp.arange(k, device=device)
+
+    def step(state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        done, chosen, nearest = state
+        drawn = xp.take(uniforms, done[None], axis=0)[0, :]
+        candidates = _pick(xp, mass * nearest, mass, drawn)
+        potentials = _potentials(problem, mean, mass, nearest, candidates)
+        good = potentials <= xp.min(potentials) * (1 + TIE)
+        row = xp.take(candidates, xp.argmax(cast(xp, good, xp.int32))[None])
+        chosen = xp.where(order == done, cast(xp, row, chosen.dtype), chosen)
+        nearest = xp.minimum(nearest, squared_distances(problem, points_at(problem, row)))
+        return done + 1, chosen, nearest
+
+    start = (
+        xp.ones_like(order[0]),
+        xp.where(order == 0, cast(xp, first, order.dtype), 0),
+        squared_distances(problem, points_at(problem, first)),
+    )
+    return flow.iterate(step, start, lambda state: state[0] == k)[1]
+
+
+def parallel(problem: Problem, kernel: Kernel, flow: Flow, mass: Any, draws: Any, thinning: Any) -> Any:
+    """Row numbers (k,) by k-means||: rounds of many candidates at once, thinned out by `plus_plus`.
+
+    Bahmani et al., "Scalable k-means++", VLDB 2012, with a fixed number of draws a round instead of one coin
+    for each point. `draws` are (1 + ROUNDS * OVERSAMPLING * k,), `thinning` the uniforms of `plus_plus`.
+    """
+    xp = problem.xp
+    size = (draws.shape[0] - 1) // ROUNDS
+    chosen = [_pick(xp, mass, mass, draws[:1])]
+    nearest = squared_distances(problem, points_at(problem, chosen[0]))
+    plan = make_plan(*problem.x.shape, draws.shape[0], xp.finfo(problem.dtypes.compute).bits // 8)
+    state = kernel.start(problem.x, mass, plan)
+    for first in range(1, draws.shape[0], size):
+        rows = _pick(xp, mass * nearest, mass, draws[first : first + size])
+        chosen.append(rows)
+        _, squares = kernel.assign(state, points_at(problem, rows))
+        nearest = xp.minimum(nearest, squares)
+    candidates = xp.concat(chosen)
+    book = points_at(problem, candidates)
+    _, (_, _, weights) = kernel.step(state, book)
+    few = problem._replace(x=book, plan=problem.plan._replace(n=book.shape[0]))
+    return xp.take(candidates, plus_plus(few, None, flow, weights, thinning))
+
+
+def points_at(problem: Problem, rows: Any) -> Any:
+    """Points by their row numbers, in the dtype of centroids."""
+    return cast(problem.xp, problem.xp.take(problem.x, rows, axis=0), problem.dtypes.compute)
+
+
+def _pick(xp: Any, weights: Any, fallback: Any, uniforms: Any) -> Any:
+    """Row numbers drawn in proportion to `weights`, or to `fallback` when all weights are zero."""
+    weights = xp.where(xp.any(weights > 0), weights, fallback)
+    ends = xp.cumulative_sum(weights)
+    return _interval(xp, ends, uniforms * ends[-1])
+
+
+def _interval(xp: Any, ends: Any, places: Any) -> Any:
+    """The interval that each place falls into, never one of width zero, nor past the end by rounding."""
+    last = xp.searchsorted(ends, ends[-1:])
+    return xp.minimum(xp.searchsorted(ends, places, side="right"), last)
+
+
+def _potentials(problem: Problem, mean: Any, mass: Any, nearest: Any, candidates: Any) -> Any:
+    """The inertia that each candidate (m,) would leave, (m,).
+
+    By products in the dtype of sums, several times faster than by differences: it only ranks candidates.
+    """
+    xp, dtype = problem.xp, problem.dtypes.sums
+
+    def shifted(points: Any) -> Any:
+        return cast(xp, points, dtype) * problem.scale - mean
+
+    book = shifted(points_at(problem, candidates))
+    half_squares = xp.sum(book * book, axis=1) * 0.5
+    ones = xp.ones(book.shape[1], dtype=dtype, device=problem.device)
+    total = PairwiseSum()
+    for rows in chunks(problem.x.shape[0], problem.plan.rows):
+        points = shifted(problem.x[rows, ...])
+        halves = ((points * points) @ ones * 0.5)[None, :] + half_squares[:, None] - book @ points.T
+        squares = xp.minimum(2 * xp.clip(halves, min=0.0), nearest[rows][None, :])
+        total.add(squares @ mass[rows])
+    return total.value
+
+
+ROWS = {"random": random, "k-means++": plus_plus, "k-means||": parallel}

@@ -1,0 +1,67 @@
+"""The best of several runs, and an answer whose parts all belong to one iteration."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import array_api_extra as xpx
+
+from xpmeans._core.fit import Rules, fit
+from xpmeans._core.initial import mean_and_variance
+from xpmeans._core.loop import Flow
+from xpmeans._core.precision import cast
+from xpmeans._core.problem import Problem
+from xpmeans._kernels import Kernel
+
+
+class Answer(NamedTuple):
+    """Labels are nearest to the centroids; inertia and counts are those of the labels."""
+
+    centroids: Any  # (k, d) in the result's dtype
+    labels: Any  # (n,) int32
+    inertia: Any  # () in the dtype of sums
+    counts: Any  # (k,) points of each cluster, whatever their weights
+    n_iter: Any
+    converged: Any
+
+
+def best_of(
+    problem: Problem,
+    kernel: Kernel,
+    flow: Flow,
+    mass: Any,
+    n_runs: int,
+    first: Callable[[Any], Any],
+    rules: Rules,
+) -> Answer:
+    """Make `n_runs` runs, the i-th from the centroids `first(i)`; the least inertia wins, the earlier a tie."""
+    xp, device = problem.xp, problem.device
+    kernel_state = kernel.start(problem.x, mass, problem.plan)
+    if rules.tol:
+        rules = rules._replace(tol=rules.tol * mean_and_variance(problem, mass)[1])
+
+    def run(i: Any) -> Answer:
+        state = fit(problem, kernel, flow, kernel_state, mass, first(i), rules)
+        centroids = cast(xp, state.centroids, problem.dtypes.result)
+        labels, squares = kernel.assign(state.kernel_state, cast(xp, centroids, problem.dtypes.compute))
+        inertia = xp.sum(squares * mass) * rules.unit
+        return Answer(centroids, labels, inertia, _sizes(problem, labels), state.n_iter, state.converged)
+
+    def step(state: tuple[Any, Answer]) -> tuple[Any, Answer]:
+        i, best = state
+        other = run(i)
+        better = other.inertia < best.inertia
+        return i + 1, flow.branch(better, lambda: other, lambda: best)
+
+    best = run(0)
+    if n_runs == 1:
+        return best
+    one = xp.ones((), dtype=xp.int32, device=device)
+    return flow.iterate(step, (one, best), lambda state: state[0] == n_runs)[1]
+
+
+def _sizes(problem: Problem, labels: Any) -> Any:
+    """Points of each cluster, as integers: sums of floats stop at 2^24 where there is no float64."""
+    xp, device = problem.xp, problem.device
+    edges = xp.arange(problem.plan.k + 1, dtype=xp.int32, device=device)
+    sizes = xp.diff(xp.searchsorted(xp.sort(labels), edges))
+    return cast(xp, sizes, xpx.default_dtype(xp, "indexing", device=device))

@@ -1,0 +1,510 @@
+"""`xpmeans.kmeans`, `assign` and `kmeans_plusplus` on eager arrays of every library."""
+
+import inspect
+import warnings
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Library, blobs, nearest
+
+import xpmeans
+from xpmeans import KMeansResult, assign, kmeans, kmeans_plusplus
+from xpmeans._core import brute, initial, plan, problem
+from xpmeans.vq import ClusterError
+
+INITS = ["k-means++", "k-means||", "random"]
+
+
+@pytest.fixture(params=["chosen", "reference"])
+def kernel(request: pytest.FixtureRequest) -> str | None:
+    """The kernel that is chosen by itself, and the reference kernel."""
+    return None if request.param == "chosen" else str(request.param)
+
+
+def check(result: KMeansResult, eager: Library, x: np.ndarray, weights: Any = 1.0) -> None:
+    """Everything belongs to one iteration."""
+    centroids, labels = eager.numpy(result.centroids), eager.numpy(result.labels)
+    np.testing.assert_array_equal(labels, nearest(x, centroids))
+    squares = ((x.astype(float) - centroids.astype(float)[labels]) ** 2).sum(axis=1)
+    np.testing.assert_allclose(float(result.inertia), (squares * weights).sum(), rtol=1e-5)
+    np.testing.assert_array_equal(eager.numpy(result.counts), np.bincount(labels, minlength=len(centroids)))
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_groups_are_found(eager: Library, kernel: str | None, init: str) -> None:
+    x = blobs(200, 3, 4, spread=0.1)
+    data = eager(x)
+    result = kmeans(data, 4, init=init, n_init=3, rng=0, kernel=kernel)
+    assert type(result.centroids) is type(data)
+    assert result.centroids.dtype == data.dtype
+    assert result.labels.dtype == eager.dtype("int32")
+    assert result.centroids.shape == (4, 3)
+    assert isinstance(result.n_iter, int)
+    assert result.converged is True
+    check(result, eager, eager.numpy(data))
+    assert float(result.inertia) < 200 * 3 * 0.1**2 * 1.3
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_one_seed_gives_one_answer(eager: Library, init: str) -> None:
+    if not eager.has_float64:
+        pytest.skip("one answer up to rounding needs float64")
+    for seed in range(20):
+        x = np.random.default_rng(seed).normal(size=(80, 2))
+        expected = kmeans(x, 7, init=init, n_init=2, rng=seed)
+        result = kmeans(eager(x), 7, init=init, n_init=2, rng=seed)
+        np.testing.assert_array_equal(eager.numpy(result.labels), expected.labels)
+        np.testing.assert_allclose(eager.numpy(result.centroids), expected.centroids, rtol=1e-12)
+        assert result.n_iter == expected.n_iter
+
+
+@pytest.mark.parametrize("init", ["k-means++", "k-means||", "array"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_an_integer_weight_is_a_repetition(
+    eager: Library, kernel: str | None, init: str, metric: str
+) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(120, 2))
+    weights = rng.integers(0, 4, size=120)
+    repeated = np.repeat(x, weights, axis=0)
+    start: Any = init if init != "array" else x[:6]
+    options: dict[str, Any] = {"metric": metric, "kernel": kernel, "rng": 3, "tol": 0}
+    weighted = kmeans(
+        eager(x), 6, init=eager(start) if init == "array" else start, sample_weight=eager(weights), **options
+    )
+    plain = kmeans(eager(repeated), 6, init=eager(start) if init == "array" else start, **options)
+    close = {"rtol": 1e-9} if eager.has_float64 else {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(eager.numpy(weighted.centroids), eager.numpy(plain.centroids), **close)
+    np.testing.assert_array_equal(np.repeat(eager.numpy(weighted.labels), weights), eager.numpy(plain.labels))
+    np.testing.assert_allclose(float(weighted.inertia), float(plain.inertia), rtol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e-30, 0.3, 1e30])
+def test_the_scale_of_the_weights_is_the_scale_of_the_inertia(eager: Library, factor: float) -> None:
+    x = blobs(90, 2, 4)
+    weights = np.random.default_rng(0).random(90)
+    one = kmeans(eager(x), 4, sample_weight=eager(weights), rng=0)
+    other = kmeans(eager(x), 4, sample_weight=eager(weights * factor), rng=0)
+    np.testing.assert_array_equal(eager.numpy(one.labels), eager.numpy(other.labels))
+    np.testing.assert_allclose(float(other.inertia), float(one.inertia) * factor, rtol=1e-5)
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_weight_zero_is_never_a_seed(eager: Library, init: str) -> None:
+    x = blobs(60, 2, 3)
+    weights = np.zeros(60)
+    weights[5::7] = 1
+    for seed in range(30):
+        first: list[Any] = []
+        kmeans(
+            *(eager(x), 4),
+            init=init,
+            n_init=1,
+            rng=seed,
+            sample_weight=eager(weights),
+            callback=lambda _, __, centroids: first.append(eager.numpy(centroids)) or True,  # noqa: B023
+        )
+        for centroid in first[0]:
+            assert (eager.numpy(eager(x[weights > 0])) == centroid).all(axis=1).any()
+
+
+def test_no_weights_are_equal_weights(eager: Library) -> None:
+    x = eager(blobs(90, 2, 4))
+    for init in INITS:
+        one = kmeans(x, 4, init=init, rng=5)
+        other = kmeans(x, 4, init=init, rng=5, sample_weight=eager(np.ones(90)))
+        np.testing.assert_array_equal(eager.numpy(one.labels), eager.numpy(other.labels))
+
+
+def test_permuted_rows_permute_the_labels(eager: Library, kernel: str | None) -> None:
+    x = np.random.default_rng(0).normal(size=(300, 3))
+    order = np.random.default_rng(1).permutation(300)
+    start = eager(x[:9])
+    one = kmeans(eager(x), 9, init=start, kernel=kernel)
+    other = kmeans(eager(x[order]), 9, init=start, kernel=kernel)
+    np.testing.assert_array_equal(eager.numpy(one.labels)[order], eager.numpy(other.labels))
+
+
+@pytest.mark.parametrize("budget", [1, 3000, 1 << 24])
+@pytest.mark.parametrize("init", INITS)
+def test_chunk_sizes_change_nothing(
+    eager: Library, monkeypatch: pytest.MonkeyPatch, budget: int, init: str
+) -> None:
+    x = eager(np.random.default_rng(0).normal(size=(150, 3)))
+    expected = kmeans(x, 5, init=init, n_init=1, rng=0, kernel="reference")
+    for module in (problem, initial):
+        monkeypatch.setattr(module, "make_plan", partial(plan.make_plan, budget=budget))
+    result = kmeans(x, 5, init=init, n_init=1, rng=0, kernel="reference")
+    np.testing.assert_array_equal(eager.numpy(result.labels), eager.numpy(expected.labels))
+
+
+@pytest.mark.parametrize("empty", ["relocate", "keep"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_the_inertia_never_rises(eager: Library, kernel: str | None, empty: str, metric: str) -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(100, 2))
+        start = np.concatenate([x[:6], x[:1] + 50, x[:1] * 80])  # two that are empty at first
+        seen: list[float] = []
+        with warnings.catch_warnings(action="ignore" if empty == "keep" else "error"):
+            result = kmeans(
+                *(eager(x), 8),
+                init=eager(start),
+                empty=empty,
+                metric=metric,
+                tol=0,
+                kernel=kernel,
+                callback=lambda _, inertia, __: seen.append(inertia),  # noqa: B023
+            )
+        seen.append(float(result.inertia))
+        assert (np.diff(seen) <= 1e-6 * seen[0]).all()
+        assert len(seen) == result.n_iter + 1
+        if empty == "relocate":
+            assert (eager.numpy(result.counts) > 0).all()
+
+
+def test_relocation_goes_to_the_farthest_points(eager: Library) -> None:
+    x = np.asarray([[0.0], [1.0], [10.0], [10.0], [30.0]])
+    start = eager([[0.0], [100.0], [200.0]])
+    books: list[np.ndarray] = []
+    kmeans(eager(x), 3, init=start, callback=lambda _, __, book: books.append(eager.numpy(book)))
+    np.testing.assert_allclose(books[1], [[10.2], [30.0], [10.0]], rtol=1e-6)
+
+
+def test_empty_keep_and_raise(eager: Library) -> None:
+    x, start = eager([[0.0], [1.0]]), eager([[0.5], [100.0]])
+    with pytest.warns(UserWarning, match="clusters are empty in the end") as caught:
+        result = kmeans(x, 2, init=start, empty="keep")
+    assert caught[0].filename == __file__
+    np.testing.assert_array_equal(eager.numpy(result.centroids), [[0.5], [100.0]])
+    with pytest.raises(ClusterError, match="empty='relocate'"):
+        kmeans(x, 2, init=start, empty="raise")
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_fewer_distinct_points_than_clusters(eager: Library, kernel: str | None, init: str) -> None:
+    x = np.repeat([[1.0, 2.0], [3.0, 4.0], [7.0, 0.0]], 8, axis=0)
+    with pytest.warns(UserWarning, match="fewer distinct points") as caught:
+        result = kmeans(eager(x), 5, init=init, rng=0, kernel=kernel, tol=0)
+    assert len(caught) == 1
+    assert float(result.inertia) == 0
+    assert result.n_iter < 10
+    check(result, eager, x)
+
+
+def test_tol_is_scikit_learns(eager: Library) -> None:
+    x = np.random.default_rng(0).normal(size=(500, 2)) * 7
+    shifts: list[np.ndarray] = []
+    result = kmeans(
+        *(eager(x), 6),
+        init=eager(x[:6]),
+        tol=1e-2,
+        callback=lambda _, __, centroids: shifts.append(eager.numpy(centroids)),
+    )
+    shifts.append(eager.numpy(result.centroids))
+    limit = 1e-2 * x.var(axis=0).mean()
+    moved = [float(((b - a) ** 2).sum()) for a, b in zip(shifts[:-1], shifts[1:], strict=True)]
+    assert all(shift > limit for shift in moved[:-1])
+    assert moved[-1] <= limit
+    assert kmeans(eager(x), 6, init=eager(x[:6]), tol=np.inf).n_iter == 1
+    assert kmeans(eager(x), 6, init=eager(x[:6]), tol=0).n_iter > result.n_iter
+
+
+def test_max_iter(eager: Library) -> None:
+    x = np.random.default_rng(0).normal(size=(500, 2))
+    result = kmeans(eager(x), 20, init=eager(x[:20]), max_iter=2)
+    assert (result.n_iter, result.converged) == (2, False)
+    check(result, eager, eager.numpy(eager(x)))
+
+
+def test_restarts_keep_the_best(eager: Library) -> None:
+    x = np.random.default_rng(4).normal(size=(150, 2))
+    books = [x[:8] + 0, x[20:28], x[50:58]]
+    single = [float(kmeans(eager(x), 8, init=eager(book)).inertia) for book in books]
+    calls = iter(books)
+    result = kmeans(eager(x), 8, init=lambda x, k, rng: eager(next(calls)), n_init=3)
+    np.testing.assert_allclose(float(result.inertia), min(single), rtol=1e-6)
+
+
+def test_init_callable_gets_what_it_needs(eager: Library) -> None:
+    data = eager(blobs())
+
+    def init(x: Any, n_clusters: int, rng: np.random.Generator) -> Any:
+        assert type(x) is type(data)
+        assert isinstance(rng, np.random.Generator)
+        return eager(blobs()[:n_clusters])
+
+    assert kmeans(data, 3, init=init).centroids.shape == (3, 2)
+
+
+def test_the_callback_stops(eager: Library) -> None:
+    seen = []
+
+    def callback(iteration: int, inertia: float, centroids: Any) -> bool:
+        assert isinstance(inertia, float)
+        assert centroids.shape == (9, 2)
+        seen.append(iteration)
+        return iteration == 2
+
+    result = kmeans(eager(blobs(300, 2, 9, spread=2)), 9, init="random", n_init=1, rng=0, callback=callback)
+    assert seen == [1, 2]
+    assert (result.n_iter, result.converged) == (2, False)
+
+
+def test_interrupts_pass_and_touch_nothing(eager: Library) -> None:
+    x = blobs()
+    data = eager(x)
+
+    def callback(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kmeans(data, 3, callback=callback)
+    np.testing.assert_array_equal(eager.numpy(data), eager.numpy(eager(x)))
+
+
+@pytest.mark.parametrize("function", ["kmeans", "assign", "kmeans_plusplus"])
+def test_batches_are_as_if_alone(eager: Library, function: str) -> None:
+    x = np.stack([blobs(40, 2, 3, seed=seed) for seed in range(4)])
+    weights = np.random.default_rng(0).random((4, 40))
+    if function == "kmeans":
+        whole: Any = kmeans(eager(x), 3, rng=1, sample_weight=eager(weights))
+        alone: Any = [kmeans(eager(x[b]), 3, rng=1, sample_weight=eager(weights[b])) for b in range(4)]
+    elif function == "assign":
+        whole = assign(eager(x), eager(x[:, :5]))
+        alone = [assign(eager(x[b]), eager(x[b, :5])) for b in range(4)]
+    else:
+        whole = kmeans_plusplus(eager(x), 3, rng=1)
+        alone = [kmeans_plusplus(eager(x[b]), 3, rng=1) for b in range(4)]
+    for field, parts in zip(whole, zip(*alone, strict=True), strict=True):
+        np.testing.assert_array_equal(
+            eager.numpy(field),
+            np.stack([eager.numpy(eager(part) if np.isscalar(part) else part) for part in parts]),
+        )
+
+
+def test_cosine_is_k_means_on_the_sphere(eager: Library, kernel: str | None) -> None:
+    rng = np.random.default_rng(0)
+    x = blobs(100, 3, 4, spread=0.2) + 1e-3
+    x *= rng.uniform(0.1, 50, size=(100, 1))
+    result = kmeans(eager(x), 4, metric="cosine", rng=0, kernel=kernel)
+    centroids = eager.numpy(result.centroids)
+    np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, rtol=1e-6)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    cosines = unit @ centroids.T
+    np.testing.assert_array_equal(eager.numpy(result.labels), cosines.argmax(axis=1))
+    np.testing.assert_allclose(float(result.inertia), (1 - cosines.max(axis=1)).sum(), rtol=1e-4)
+    labels, distances = assign(eager(x), result.centroids * 3, metric="cosine")
+    np.testing.assert_array_equal(eager.numpy(labels), eager.numpy(result.labels))
+    np.testing.assert_allclose(eager.numpy(distances), 1 - cosines.max(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "offset"), [("float32", 1e6), ("float64", 1e9)])
+def test_offset_data(eager: Library, kernel: str | None, dtype: str, offset: float) -> None:
+    if dtype == "float64" and not eager.has_float64:
+        pytest.skip("no float64 here")
+    x = (blobs(400, 3, 5, spread=1.0) * 20 + offset).astype(dtype)
+    result = kmeans(eager(x), 5, rng=0, kernel=kernel)
+    np.testing.assert_array_equal(eager.numpy(result.labels), nearest(x, eager.numpy(result.centroids)))
+    labels, distances = assign(eager(x), eager(x[:7]), kernel=kernel)
+    np.testing.assert_array_equal(eager.numpy(labels), nearest(x, x[:7]))
+    exact = np.sqrt(((x.astype("g")[:, None] - x[:7].astype("g")) ** 2).sum(axis=2).min(axis=1))
+    np.testing.assert_allclose(eager.numpy(distances), exact.astype(float), rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_squares_out_of_range(eager: Library, kernel: str | None, size: float) -> None:
+    x = (blobs(100, 2, 3) * size).astype("float32")
+    result = kmeans(eager(x), 3, rng=0, kernel=kernel)
+    expected = kmeans(eager(blobs(100, 2, 3)), 3, rng=0)
+    np.testing.assert_array_equal(eager.numpy(result.labels), eager.numpy(expected.labels))
+    labels, distances = assign(eager(x), result.centroids)
+    np.testing.assert_array_equal(eager.numpy(labels), eager.numpy(result.labels))
+    assert np.isfinite(eager.numpy(distances)).all()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "bool"])
+def test_integers(eager: Library, dtype: str) -> None:
+    x = (
+        (blobs(60, 3, 3) > 1).astype(dtype)
+        if dtype == "bool"
+        else np.abs(blobs(60, 3, 3)).round().astype(dtype)
+    )
+    result = kmeans(eager(x), 2, rng=0)
+    expected = kmeans(x.astype(float), 2, rng=0)
+    np.testing.assert_array_equal(eager.numpy(result.labels), expected.labels)
+    real = np.float32 if eager.name == "torch" or not eager.has_float64 else np.float64
+    assert eager.numpy(result.centroids).dtype == real
+
+
+def test_half_precision(eager: Library) -> None:
+    if eager.name == "array_api_strict":
+        pytest.skip("the standard has no float16")
+    x = blobs(3000, 2, 3).astype("float16")
+    result = kmeans(eager(x), 3, rng=0)
+    assert result.centroids.dtype == eager.dtype("float16")
+    check(result, eager, x)
+
+
+def test_plus_plus(eager: Library) -> None:
+    x = blobs(100, 2, 4)
+    centroids, indices = kmeans_plusplus(eager(x), 6, rng=0)
+    np.testing.assert_array_equal(eager.numpy(centroids), eager.numpy(eager(x))[eager.numpy(indices)])
+    assert len(set(eager.numpy(indices).tolist())) == 6
+    more = [
+        float(assign(eager(x), kmeans_plusplus(eager(x), 6, n_local_trials=trials, rng=seed)[0])[1].sum())
+        if eager.name != "array_api_strict"
+        else 0.0
+        for trials in (1, 20)
+        for seed in range(15)
+    ]
+    assert sum(more[15:]) <= sum(more[:15])
+
+
+def test_plus_plus_draws_by_squared_distance() -> None:
+    """Without a choice of candidates the frequencies are those of the paper."""
+    x = np.asarray([[0.0], [1.0], [3.0]])
+    rng = np.random.default_rng(0)
+    pairs = np.zeros((3, 3))
+    for _ in range(6000):
+        pairs[tuple(kmeans_plusplus(x, 2, n_local_trials=1, rng=rng)[1])] += 1
+    squares = (x - x.T) ** 2
+    np.testing.assert_allclose(pairs / 6000, squares / squares.sum(axis=1, keepdims=True) / 3, atol=0.02)
+
+
+def test_random_draws_by_weight() -> None:
+    x = np.arange(4.0)[:, None]
+    weights = np.asarray([1.0, 2.0, 0.0, 5.0])
+    pairs = np.zeros((4, 4))
+    rng = np.random.default_rng(0)
+    for _ in range(6000):
+        first: list[Any] = []
+        kmeans(
+            *(x, 2),
+            init="random",
+            n_init=1,
+            sample_weight=weights,
+            rng=rng,
+            callback=lambda _, __, book: first.append(book[:, 0].astype(int)) or True,  # noqa: B023
+        )
+        pairs[tuple(first[0])] += 1
+    p = weights / weights.sum()
+    expected = p[:, None] * p / (1 - p[:, None])
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_allclose(pairs / 6000, expected, atol=0.02)
+
+
+def test_given_generators_move_on() -> None:
+    rng = np.random.default_rng(0)
+    one, other = (kmeans_plusplus(blobs(200), 5, rng=rng)[1].tolist() for _ in range(2))
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"n_clusters": 0}, ValueError, r"`n_clusters` must be at least 1, got 0"),
+        (
+            {"n_clusters": 61},
+            ValueError,
+            r"`n_clusters` must be between 1 and the number of points \(60\), got 61",
+        ),
+        ({"n_clusters": 2.5}, TypeError, r"`n_clusters` must be an integer, got 2\.5"),
+        ({"init": "best"}, ValueError, r"`init` must be one of 'k-means\+\+', .*, got 'best'"),
+        ({"init": np.zeros((2, 2))}, ValueError, r"`init` must hold `n_clusters` = 3 centroids, .*, got 2"),
+        ({"init": np.zeros((3, 5))}, ValueError, r"`init` must have shape \(k, 2\), got \(3, 5\)"),
+        ({"init": np.full((3, 2), np.nan)}, ValueError, r"`init` must not contain NaN or infinity"),
+        ({"init": lambda x, k, rng: x[:2, :]}, ValueError, r"`init` must hold `n_clusters` = 3 centroids"),
+        ({"n_init": 0}, ValueError, r"`n_init` must be at least 1, got 0"),
+        ({"n_init": "many"}, ValueError, r"`n_init` must be one of 'auto', got 'many'"),
+        ({"max_iter": 0}, ValueError, r"`max_iter` must be at least 1, got 0"),
+        ({"tol": -1}, ValueError, r"`tol` must be a number not below 0, got -1"),
+        ({"tol": np.nan}, ValueError, r"`tol` must be a number not below 0, got nan"),
+        ({"sample_weight": [1.0]}, ValueError, r"`sample_weight` must have shape \(60,\), got \(1,\)"),
+        ({"sample_weight": [-1.0] * 60}, ValueError, r"`sample_weight` must not be negative"),
+        ({"sample_weight": [0.0] * 60}, ValueError, r"`sample_weight` must .* not all zero"),
+        ({"sample_weight": [np.nan] * 60}, ValueError, r"`sample_weight` must not contain NaN"),
+        (
+            {"metric": "manhattan"},
+            ValueError,
+            r"`metric` must be one of 'euclidean', 'cosine', got 'manhattan'",
+        ),
+        (
+            {"metric": max},
+            ValueError,
+            r"`metric` must .* the mean minimises the distances of no other metric",
+        ),
+        ({"empty": "drop"}, ValueError, r"`empty` must be one of 'relocate', 'keep', 'raise', got 'drop'"),
+        ({"kernel": "fast"}, ValueError, r"`kernel` must be None or 'reference', got 'fast'"),
+    ],
+)
+def test_errors(eager: Library, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    options = {name: eager(v) if isinstance(v, np.ndarray) else v for name, v in options.items()}
+    with pytest.raises(error, match=message):
+        kmeans(**{"x": eager(blobs()), "n_clusters": 3, **options})
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: kmeans(x, 2), lambda x: kmeans_plusplus(x, 2), lambda x: assign(x, x)]
+)
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        ([1.0, 2.0], r"`x` must have shape \(n, d\) or \(B, n, d\), got 1 dimensions. Hint: x\[:, None\]"),
+        (np.zeros((0, 2)), r"`x` must not be empty, got shape \(0, 2\)"),
+        ([[1.0, np.nan], [3.0, 4.0]], r"must not contain NaN or infinity"),
+        ([[1.0, 2.0], [3.0, np.inf]], r"must not contain NaN or infinity"),
+        ([[1j, 2.0], [3.0, 4.0]], r"must be real"),
+    ],
+)
+def test_bad_points(eager: Library, function: Any, x: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        function(eager(x))
+
+
+def test_zero_rows_have_no_direction(eager: Library) -> None:
+    x = blobs()
+    x[7] = 0
+    with pytest.raises(ValueError, match=r"`x` must have no rows of length zero with metric='cosine', row 7"):
+        kmeans(eager(x), 3, metric="cosine")
+
+
+def test_dask_is_refused_until_it_is_served() -> None:
+    da = pytest.importorskip("dask.array")
+    with pytest.raises(xpmeans.UnsupportedBackendError, match="`kmeans` runs on NumPy"):
+        kmeans(da.from_array(blobs()), 3)
+
+
+def test_results_unpack() -> None:
+    centroids, labels, *_ = kmeans(blobs(), 3)
+    assert centroids.shape == (3, 2)
+    assert labels.shape == (60,)
+
+
+def test_nothing_is_modified_and_nothing_shared(eager: Library) -> None:
+    x, start, weights = blobs(), blobs()[:3], np.ones(60)
+    data, book, mass = eager(x), eager(start), eager(weights)
+    result = kmeans(data, 3, init=book, sample_weight=mass)
+    for array, before in ((data, x), (book, start), (mass, weights)):
+        np.testing.assert_array_equal(eager.numpy(array), eager.numpy(eager(before)))
+    if eager.name == "torch":
+        result.centroids.zero_()
+        assert (eager.numpy(book) != 0).any()
+
+
+def test_docstrings_show_the_table() -> None:
+    doc = inspect.getdoc(kmeans)
+    assert doc is not None
+    assert "SCIPY_ARRAY_API" not in doc
+    assert "PyTorch               ✅                     ✅" in doc
+
+
+def test_small_and_reference_kernels_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    with warnings.catch_warnings():
+        one = kmeans(x, 5, rng=0)
+        monkeypatch.setattr(brute, "LIMIT", 0)
+        other = kmeans(x, 5, rng=0)
+    np.testing.assert_array_equal(one.labels, other.labels)
