@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -205,7 +206,7 @@ def test_tol_is_scikit_learns(eager: Library) -> None:
     )
     shifts.append(eager.numpy(result.centroids))
     limit = 1e-2 * x.var(axis=0).mean()
-    moved = [float(((b - a) ** 2).sum()) for a, b in zip(shifts[:-1], shifts[1:], strict=True)]
+    moved = [float(((b - a) ** 2).sum()) for a, b in pairwise(shifts)]
     assert all(shift > limit for shift in moved[:-1])
     assert moved[-1] <= limit
     assert kmeans(eager(x), 6, init=eager(x[:6]), tol=np.inf).n_iter == 1
@@ -452,7 +453,7 @@ def test_errors(eager: Library, options: dict[str, Any], error: type[Exception],
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        ([1.0, 2.0], r"`x` must have shape \(n, d\) or \(B, n, d\), got 1 dimensions. Hint: x\[:, None\]"),
+        ([1.0, 2.0], r"`x` must have shape \(n, d\) or \(B, n, d\), got \(2,\). Hint: x\[:, None\]"),
         (np.zeros((0, 2)), r"`x` must not be empty, got shape \(0, 2\)"),
         ([[1.0, np.nan], [3.0, 4.0]], r"must not contain NaN or infinity"),
         ([[1.0, 2.0], [3.0, np.inf]], r"must not contain NaN or infinity"),

@@ -130,7 +130,7 @@ def on_host(context: Context, arrays: list[Any]) -> tuple[Context, list[Any]]:
         arrays = [_chunk(next(computed)) if compat.is_dask_array(array) else array for array in arrays]
     if context.lazy:
         return _host(), arrays
-    if context.library in ("torch", "jax"):
+    if context.library in ("torch", "jax") and not (context.traced or context.on_gpu):
         return _host(), [_viewed(array) if compat.is_array_api_obj(array) else array for array in arrays]
     return context, arrays
 
@@ -171,7 +171,9 @@ def _agreed(contexts: dict[str, Context]) -> Context:
                 f"`{name}` is a {other.library} array. Hint: convert one of them first, for example with "
                 f"{context.xp.__name__.removeprefix('array_api_compat.')}.asarray."
             )
-        if other.device != context.device:
+        if other.traced or context.traced:  # a tracer is on no device, and goes with concrete arrays
+            context = other if other.traced else context
+        elif other.device != context.device:
             raise ValueError(
                 f"All arrays must be on one device: `{first}` is on {context.device} and `{name}` is on "
                 f"{other.device}. Hint: move one of them first, for example with "

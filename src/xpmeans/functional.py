@@ -5,8 +5,6 @@ and batches. Arrays stay on their device.
 """
 
 import copy
-import math
-import operator
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,17 +12,14 @@ from typing import Any, NamedTuple
 import array_api_extra as xpx
 import numpy as np
 
+from xpmeans import _inputs
 from xpmeans._core import initial
-from xpmeans._core.distances import squared_distances
 from xpmeans._core.fit import Rules
-from xpmeans._core.lloyd import ClusterError
-from xpmeans._core.loop import EAGER
-from xpmeans._core.precision import Reach, cast, measure, precision, promoted, widest
-from xpmeans._core.problem import Problem, make_problem
+from xpmeans._core.precision import promoted, widest
 from xpmeans._core.restarts import Answer, best_of
-from xpmeans._dispatch import Context, dispatch, on_host, returned
+from xpmeans._dispatch import returned
 from xpmeans._kernels import select
-from xpmeans.capabilities import documented, gate
+from xpmeans.capabilities import documented
 
 __all__ = ["KMeansResult", "assign", "kmeans", "kmeans_plusplus"]
 
@@ -183,45 +178,58 @@ def kmeans(
     >>> float(result.inertia), result.n_iter, result.converged
     (2.0, 2, True)
     """
-    _one_of("metric", metric, METRICS)
-    _one_of("empty", empty, EMPTY)
-    max_iter = _at_least("max_iter", max_iter, 1)
+    _inputs.one_of("metric", metric, METRICS)
+    _inputs.one_of("empty", empty, EMPTY)
+    max_iter = _inputs.at_least("max_iter", max_iter, 1)
     if not tol >= 0:
         raise ValueError(f"`tol` must be a number not below 0, got {tol!r}.")
     named = isinstance(init, str)
     if named:
-        _one_of("init", init, INIT)
+        _inputs.one_of("init", init, INIT)
     given = not named and not callable(init)
     if isinstance(n_init, str):
-        _one_of("n_init", n_init, ("auto",))
+        _inputs.one_of("n_init", n_init, ("auto",))
         n_init = 10 if callable(init) or (named and init == "random") else 1
-    n_runs = 1 if given else _at_least("n_init", n_init, 1)
+    n_runs = 1 if given else _inputs.at_least("n_init", n_init, 1)
     source = np.random.default_rng(rng)
-    inputs = _inputs("kmeans", x, sample_weight, init=init if given else None)
-    k = _clusters(n_clusters, inputs)
+    inputs = _inputs.inputs_of("kmeans", x, sample_weight, init=init if given else None)
+    k = _inputs.clusters(n_clusters, inputs)
+    if inputs.user.traced and (empty == "raise" or callback is not None):
+        what = "`callback`" if callback is not None else "`empty='raise'`"
+        raise TypeError(
+            f"{what} needs values, which a JAX tracer does not have. Hint: call it outside `jit`."
+        )
     if given:
-        _check_count("init", inputs.book, k)
-    draws = _draws(init, source, n_runs, k) if named else ()
+        _inputs.require_count("init", inputs.book, k)
+    draws = _inputs.draws(init, source, n_runs, k) if named else ()
 
     def on_step(n_iter: Any, inertia: Any, centroids: Any) -> bool:
         assert callback is not None
-        return callback(int(n_iter), float(inertia), returned(inputs.user, centroids, inputs.dtype)) is True
+        return bool(callback(int(n_iter), float(inertia), returned(inputs.user, centroids, inputs.dtype)))
 
-    def solve(x: Any, book: Any, weights: Any) -> Answer:
-        problem, mass, unit = _problem(inputs, x, k, weights, metric, book)
+    def solve(x: Any, weights: Any, book: Any) -> Answer:
+        problem, mass, unit = _inputs.problem_of(inputs, x, k, weights, metric, book)
         chosen = select(problem, kernel)
         generator = source if inputs.x.ndim == 2 else copy.deepcopy(source)
 
+        def made() -> Any:
+            data = returned(inputs.user, x)
+            start = _inputs.inputs_of("kmeans", data, init=init(data, k, generator)).book
+            _inputs.require_count("init", start, k)
+            return _inputs.centroids_of(problem, "init", start, metric)
+
+        if named:
+            starts = [_inputs.uniforms(problem, draw) for draw in draws]
+        elif given:
+            starts = [_inputs.centroids_of(problem, "init", book, metric)[None, ...]]
+        else:
+            starts = [problem.xp.stack([made() for _ in range(n_runs)])]
+
         def first(i: Any) -> Any:
-            if callable(init):
-                data = returned(inputs.user, x)
-                made = _inputs("kmeans", data, None, init=init(data, k, generator)).book
-                _check_count("init", made, k)
-                return _book(problem, "init", made, metric)
-            if given:
-                return _book(problem, "init", book, metric)
-            uniforms = [_uniforms(problem, draw[int(i)]) for draw in draws]
-            return initial.points_at(problem, initial.ROWS[init](problem, chosen, EAGER, mass, *uniforms))
+            start = [problem.xp.take(array, i[None], axis=0)[0, ...] for array in starts]
+            if named:
+                return initial.points_at(problem, initial.ROWS[init](problem, mass, *start))
+            return start[0]
 
         rules = Rules(
             max_iter,
@@ -229,13 +237,15 @@ def kmeans(
             relocate=empty == "relocate",
             spherical=metric == "cosine",
             unit=unit,
-            on_empty=_raise_empty if empty == "raise" else None,
+            on_empty=_inputs.raise_empty if empty == "raise" else None,
             on_step=on_step if callback is not None else None,
         )
-        return best_of(problem, chosen, EAGER, mass, n_runs, first, rules)
+        return best_of(problem, chosen, mass, n_runs, first, rules)
 
-    answer = Answer(*_for_each(solve, inputs))
+    answer = Answer(*_inputs.for_each(solve, inputs))
     xp, user = inputs.work.xp, inputs.user
+    if user.traced:
+        return KMeansResult(*answer)
     if xp.any(answer.counts == 0):
         warnings.warn(_EMPTY, UserWarning, stacklevel=2)
     single = inputs.x.ndim == 2
@@ -303,20 +313,20 @@ def assign(
     >>> labels, distances
     (array([0, 1], dtype=int32), array([1., 5.]))
     """
-    _one_of("metric", metric, METRICS)
-    inputs = _inputs("assign", x, None, centroids=centroids)
+    _inputs.one_of("metric", metric, METRICS)
+    inputs = _inputs.inputs_of("assign", x, centroids=centroids)
     dtype = promoted(inputs.user.xp, inputs.dtype, inputs.book_dtype)
 
-    def solve(x: Any, book: Any, weights: Any) -> tuple[Any, Any]:
+    def solve(x: Any, _: Any, book: Any) -> tuple[Any, Any]:
         wide = promoted(inputs.work.xp, x.dtype, book.dtype)
-        problem, *_ = _problem(inputs, x, book.shape[0], None, metric, book, wide)
+        problem, *_ = _inputs.problem_of(inputs, x, book.shape[0], None, metric, book, wide)
         chosen = select(problem, kernel)
         state = chosen.start(problem.x, None, problem.plan)
-        labels, squares = chosen.assign(state, _book(problem, "centroids", book, metric))
+        labels, squares = chosen.assign(state, _inputs.centroids_of(problem, "centroids", book, metric))
         distances = squares / 2 if metric == "cosine" else inputs.work.xp.sqrt(squares) / problem.scale
         return labels, distances
 
-    labels, distances = _for_each(solve, inputs)
+    labels, distances = _inputs.for_each(solve, inputs)
     return returned(inputs.user, labels), returned(inputs.user, distances, dtype)
 
 
@@ -382,181 +392,17 @@ def kmeans_plusplus(
     >>> indices
     array([2, 1])
     """
-    trials = None if n_local_trials is None else _at_least("n_local_trials", n_local_trials, 1)
+    trials = None if n_local_trials is None else _inputs.at_least("n_local_trials", n_local_trials, 1)
     source = np.random.default_rng(rng)
-    inputs = _inputs("kmeans_plusplus", x, sample_weight)
-    k = _clusters(n_clusters, inputs)
-    (draws,) = _draws("k-means++", source, 1, k, trials)
+    inputs = _inputs.inputs_of("kmeans_plusplus", x, sample_weight)
+    k = _inputs.clusters(n_clusters, inputs)
+    (draws,) = _inputs.draws("k-means++", source, 1, k, trials)
 
-    def solve(x: Any, book: Any, weights: Any) -> tuple[Any, Any]:
-        problem, mass, _ = _problem(inputs, x, k, weights, "euclidean")
-        rows = initial.plus_plus(problem, None, EAGER, mass, _uniforms(problem, draws[0]))
+    def solve(x: Any, weights: Any, _: Any) -> tuple[Any, Any]:
+        problem, mass, _ = _inputs.problem_of(inputs, x, k, weights, "euclidean")
+        rows = initial.plus_plus(problem, mass, _inputs.uniforms(problem, draws[0]))
         return initial.points_at(problem, rows), rows
 
-    centroids, rows = _for_each(solve, inputs)
+    centroids, rows = _inputs.for_each(solve, inputs)
     index = xpx.default_dtype(inputs.user.xp, "indexing", device=inputs.user.device)
     return returned(inputs.user, centroids, inputs.dtype), returned(inputs.user, rows, index)
-
-
-class _Inputs(NamedTuple):
-    """The arrays of one call, where they are worked on."""
-
-    user: Context  # what came in
-    work: Context  # where the work happens
-    x: Any  # (n, d) or (B, n, d)
-    weights: Any | None
-    book: Any | None
-    dtype: Any  # of the results, in the user's library
-    book_dtype: Any  # what that of the given centroids becomes
-
-
-def _inputs(function: str, x: Any, weights: Any, **book: Any) -> _Inputs:
-    """Dispatch, gate and check the shapes of points, their weights and given centroids."""
-    arrays = {"x": x, "sample_weight": weights, **book}
-    user, found = dispatch(**{name: array for name, array in arrays.items() if array is not None})
-    gate(function, user)
-    named = dict(zip((name for name, array in arrays.items() if array is not None), found, strict=True))
-    x = named["x"]
-    ndim = getattr(x, "ndim", 0)
-    if ndim not in (2, 3):
-        hint = " Hint: x[:, None] makes a vector a table of one column." if ndim == 1 else ""
-        raise ValueError(f"`x` must have shape (n, d) or (B, n, d), got {ndim} dimensions.{hint}")
-    if 0 in x.shape:
-        raise ValueError(f"`x` must not be empty, got shape {tuple(x.shape)}.")
-    dtype = book_dtype = precision(user.xp, x.dtype, user.device).result
-    for name, array in named.items():
-        shape = tuple(getattr(array, "shape", ()))
-        if name == "sample_weight" and shape not in (tuple(x.shape[-2:-1]), tuple(x.shape[:-1])):
-            raise ValueError(f"`sample_weight` must have shape {tuple(x.shape[:-1])}, got {shape}.")
-        if name in book:
-            if len(shape) < 2 or shape[-1] != x.shape[-1] or shape[:-2] not in ((), tuple(x.shape[:-2])):
-                wanted = (*x.shape[:-2], "k", x.shape[-1])
-                raise ValueError(f"`{name}` must have shape ({', '.join(map(str, wanted))}), got {shape}.")
-            if 0 in shape:
-                raise ValueError(f"`{name}` must not be empty, got shape {shape}.")
-            book_dtype = precision(user.xp, array.dtype, user.device).result
-    work, found = on_host(user, list(named.values()))
-    named = dict(zip(named, found, strict=True))
-    x, weights = named.pop("x"), named.pop("sample_weight", None)
-    return _Inputs(user, work, x, weights, *(named.values() or [None]), dtype, book_dtype)
-
-
-def _problem(
-    inputs: _Inputs, x: Any, k: int, weights: Any, metric: str, book: Any = None, dtype: Any = None
-) -> tuple[Problem, Any, float]:
-    """One problem, the weights of its points, and what a weighted scaled square counts in the inertia."""
-    xp, device = inputs.work.xp, inputs.work.device
-    dtypes = precision(xp, dtype or x.dtype, device)
-    reach = _finite("x", xp, x)
-    if book is not None:
-        reach = reach.joined(measure(xp, book))
-    problem = make_problem(xp, device, x, k, dtypes, reach)
-    unit = problem.scale**-2
-    if metric == "cosine":
-        problem = problem._replace(x=_directions("x", problem, x), scale=1.0)
-        unit = 0.5  # the square of a chord is twice 1 - cos
-    if weights is None:
-        return problem, xp.ones(x.shape[0], dtype=dtypes.sums, device=device), unit
-    mass = cast(xp, weights, dtypes.sums)
-    largest = _finite("sample_weight", xp, mass[:, None]).largest
-    if largest == 0 or xp.any(mass < 0):
-        raise ValueError(
-            "`sample_weight` must not be negative, and not all zero, "
-            f"got values from {float(xp.min(mass))} to {float(xp.max(mass))}."
-        )
-    size = 2.0 ** (math.frexp(largest)[1] - 1)  # so that neither tiny nor huge weights leave the range
-    return problem, mass / size, unit * size
-
-
-def _book(problem: Problem, name: str, book: Any, metric: str) -> Any:
-    """Given centroids as the iteration takes them."""
-    if metric == "cosine":
-        return _directions(name, problem, book)
-    _finite(name, problem.xp, book)
-    return cast(problem.xp, book, problem.dtypes.compute)
-
-
-def _directions(name: str, problem: Problem, rows: Any) -> Any:
-    """Rows brought to length 1."""
-    xp, compute = problem.xp, problem.dtypes.compute
-    reach = _finite(name, xp, rows)
-    lengthwise = make_problem(xp, problem.device, rows, problem.plan.k, problem.dtypes, reach)
-    origin = xp.zeros((1, rows.shape[1]), dtype=compute, device=problem.device)
-    norms = xp.sqrt(squared_distances(lengthwise, origin))
-    if not xp.all(norms > 0):
-        row = int(xp.argmin(norms))
-        raise ValueError(f"`{name}` must have no rows of length zero with metric='cosine', row {row} has.")
-    return cast(xp, rows, compute) * lengthwise.scale / cast(xp, norms, compute)[:, None]
-
-
-def _finite(name: str, xp: Any, table: Any) -> Reach:
-    """How far a table reaches, after the one scan for NaN and infinity."""
-    reach = measure(xp, table)
-    if not reach.finite:
-        raise ValueError(f"`{name}` must not contain NaN or infinity.")
-    return reach
-
-
-def _draws(init: str, source: np.random.Generator, n_runs: int, k: int, trials: int | None = None) -> Any:
-    """All uniform numbers that the runs need, a row for each run, from one place on the host."""
-    greedy = (n_runs, k, trials or 2 + int(math.log(k)))
-    if init == "random":
-        return (source.random((n_runs, k)),)
-    if init == "k-means++":
-        return (source.random(greedy),)
-    candidates = 1 + initial.ROUNDS * initial.OVERSAMPLING * k
-    return source.random((n_runs, candidates)), source.random(greedy)
-
-
-def _uniforms(problem: Problem, draws: Any) -> Any:
-    """Uniform numbers where the points are."""
-    return problem.xp.asarray(draws, dtype=problem.dtypes.sums, device=problem.device)
-
-
-def _for_each(solve: Callable[..., Any], inputs: _Inputs) -> tuple[Any, ...]:
-    """Solve the problem, or each problem of a batch."""
-    x, book, weights = inputs.x, inputs.book, inputs.weights
-    if x.ndim == 2:
-        return tuple(solve(x, book, weights))
-
-    def part(array: Any, whole: int, b: int) -> Any:
-        return array if array is None or array.ndim < whole else array[b, ...]
-
-    answers = [solve(x[b, ...], part(book, 3, b), part(weights, 2, b)) for b in range(x.shape[0])]
-    return tuple(inputs.work.xp.stack(parts) for parts in zip(*answers, strict=True))
-
-
-def _clusters(n_clusters: Any, inputs: _Inputs) -> int:
-    """The number of clusters asked for."""
-    k, n = _at_least("n_clusters", n_clusters, 1), inputs.x.shape[-2]
-    if k > n:
-        raise ValueError(f"`n_clusters` must be between 1 and the number of points ({n}), got {k}.")
-    return k
-
-
-def _check_count(name: str, book: Any, k: int) -> None:
-    """Require k centroids."""
-    if book.shape[-2] != k:
-        raise ValueError(f"`{name}` must hold `n_clusters` = {k} centroids, one a row, got {book.shape[-2]}.")
-
-
-def _at_least(name: str, value: Any, least: int) -> int:
-    """An integer argument."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"`{name}` must be an integer, got {value!r}.") from None
-    if number < least:
-        raise ValueError(f"`{name}` must be at least {least}, got {number}.")
-    return number
-
-
-def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """An argument with a few possible values."""
-    if value not in choices:
-        hint = " Hint: the mean minimises the distances of no other metric." if callable(value) else ""
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.{hint}")
-
-
-def _raise_empty() -> None:
-    raise ClusterError("A cluster is empty. Hint: empty='relocate' moves it to the farthest point.")

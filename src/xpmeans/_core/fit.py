@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from xpmeans._core.distances import squared_distances
 from xpmeans._core.initial import points_at
-from xpmeans._core.loop import Flow
 from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem
 from xpmeans._kernels import Kernel
@@ -34,9 +33,7 @@ class State(NamedTuple):
     kernel_state: Any
 
 
-def fit(
-    problem: Problem, kernel: Kernel, flow: Flow, kernel_state: Any, mass: Any, first: Any, rules: Rules
-) -> State:
+def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: Any, rules: Rules) -> State:
     """Iterate from `first` until no label changes, the centroids hardly move, or `max_iter` is reached."""
     xp, device = problem.xp, problem.device
 
@@ -57,11 +54,11 @@ def fit(
         if rules.relocate:
 
             def relocated(means: Any) -> Any:
-                return _relocated(problem, flow, mass, means, old, labels, empty)
+                return _relocated(problem, mass, means, old, labels, empty)
 
-            means = flow.branch(xp.any(empty), relocated, lambda means: means, means)
+            means = problem.flow.branch(xp.any(empty), relocated, lambda means: means, means)
         moved = cast(xp, means / problem.scale, problem.dtypes.compute)
-        shift = cast(xp, moved - old, means.dtype) * problem.scale
+        shift = (cast(xp, moved, means.dtype) - cast(xp, old, means.dtype)) * problem.scale
         converged = xp.all(labels == state.labels) | (xp.sum(shift * shift) <= rules.tol)
         return State(moved, labels, state.n_iter + 1, converged, stopped, kernel_state)
 
@@ -69,7 +66,10 @@ def fit(
     unlabelled = xp.full(problem.x.shape[0], -1, dtype=xp.int32, device=device)
     zero = xp.zeros((), dtype=xp.int32, device=device)
     start = State(first, unlabelled, zero, false, false, kernel_state)
-    return flow.iterate(step, start, lambda s: s.converged | s.stopped | (s.n_iter == rules.max_iter))
+    end: State = problem.flow.iterate(
+        step, start, lambda s: s.converged | s.stopped | (s.n_iter == rules.max_iter)
+    )
+    return end
 
 
 def _on_sphere(xp: Any, means: Any, old: Any) -> Any:
@@ -78,7 +78,7 @@ def _on_sphere(xp: Any, means: Any, old: Any) -> Any:
     return xp.where(norms > 0, means / xp.where(norms > 0, norms, 1.0), cast(xp, old, means.dtype))
 
 
-def _relocated(problem: Problem, flow: Flow, mass: Any, means: Any, old: Any, labels: Any, empty: Any) -> Any:
+def _relocated(problem: Problem, mass: Any, means: Any, old: Any, labels: Any, empty: Any) -> Any:
     """Scaled means with each empty cluster moved to the point that is then farthest from all centroids.
 
     One after the other, in the order of the clusters: a point's copies are near once it is taken, so that no
@@ -98,4 +98,4 @@ def _relocated(problem: Problem, flow: Flow, mass: Any, means: Any, old: Any, la
     def finished(state: tuple[Any, Any, Any]) -> Any:
         return ~xp.any(state[1]) | (xp.max(state[2]) == 0)
 
-    return flow.iterate(step, (means, empty, nearest), finished)[0]
+    return problem.flow.iterate(step, (means, empty, nearest), finished)[0]

@@ -5,15 +5,15 @@ one seed gives one answer eagerly and under a trace. A choice inverts the cumula
 weight 3 is chosen by the same numbers as three copies of it in its place.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from xpmeans._core.distances import squared_distances
-from xpmeans._core.loop import Flow
 from xpmeans._core.plan import make_plan
 from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem
 from xpmeans._core.stream import PairwiseSum, chunks
-from xpmeans._kernels import Kernel
+from xpmeans._kernels import select
 
 # Passes over the data that "k-means||" makes, and candidates each of them adds, as multiples of k: the
 # setting of its authors' experiments, which later found no gain in more (VLDB 2012, section 5).
@@ -25,7 +25,7 @@ TIE = 1e-9
 
 
 def mean_and_variance(problem: Problem, mass: Any) -> tuple[Any, Any]:
-    """Mean (d,) of the scaled points, and the mean over the columns of their variances, weighted by `mass`."""
+    """Mean (d,) of the scaled points, and the average of the columns' variances, weighted by `mass`."""
     xp, dtype = problem.xp, problem.dtypes.sums
     n, d = problem.x.shape
     whole = xp.sum(mass)
@@ -37,7 +37,7 @@ def mean_and_variance(problem: Problem, mass: Any) -> tuple[Any, Any]:
     return mean, xp.sum(squares * mass) / whole / d
 
 
-def random(problem: Problem, kernel: Kernel | None, flow: Flow, mass: Any, uniforms: Any) -> Any:
+def random(problem: Problem, mass: Any, uniforms: Any) -> Any:
     """Row numbers (k,) of different points, each drawn in proportion to its weight among those left.
 
     A draw falls into the weights laid end to end, less those of the points that were taken; it is moved
@@ -64,10 +64,10 @@ def random(problem: Problem, kernel: Kernel | None, flow: Flow, mass: Any, unifo
 
     nowhere = xp.full(k, xp.inf, dtype=ends.dtype, device=problem.device)
     start = (xp.zeros_like(order[0]), xp.zeros_like(order), nowhere, xp.zeros_like(nowhere))
-    return flow.iterate(step, start, lambda state: state[0] == k)[1]
+    return problem.flow.iterate(step, start, lambda state: state[0] == k)[1]
 
 
-def plus_plus(problem: Problem, kernel: Kernel | None, flow: Flow, mass: Any, uniforms: Any) -> Any:
+def plus_plus(problem: Problem, mass: Any, uniforms: Any) -> Any:
     """Row numbers (k,) by greedy k-means++: of several candidates the one that lowers the inertia most.
 
     `uniforms` is (k, number of candidates). Arthur and Vassilvitskii, SODA 2007, section 4; the draw is in
@@ -96,10 +96,10 @@ def plus_plus(problem: Problem, kernel: Kernel | None, flow: Flow, mass: Any, un
         xp.where(order == 0, cast(xp, first, order.dtype), 0),
         squared_distances(problem, points_at(problem, first)),
     )
-    return flow.iterate(step, start, lambda state: state[0] == k)[1]
+    return problem.flow.iterate(step, start, lambda state: state[0] == k)[1]
 
 
-def parallel(problem: Problem, kernel: Kernel, flow: Flow, mass: Any, draws: Any, thinning: Any) -> Any:
+def parallel(problem: Problem, mass: Any, draws: Any, thinning: Any) -> Any:
     """Row numbers (k,) by k-means||: rounds of many candidates at once, thinned out by `plus_plus`.
 
     Bahmani et al., "Scalable k-means++", VLDB 2012, with a fixed number of draws a round instead of one coin
@@ -110,6 +110,7 @@ def parallel(problem: Problem, kernel: Kernel, flow: Flow, mass: Any, draws: Any
     chosen = [_pick(xp, mass, mass, draws[:1])]
     nearest = squared_distances(problem, points_at(problem, chosen[0]))
     plan = make_plan(*problem.x.shape, draws.shape[0], xp.finfo(problem.dtypes.compute).bits // 8)
+    kernel = select(problem)
     state = kernel.start(problem.x, mass, plan)
     for first in range(1, draws.shape[0], size):
         rows = _pick(xp, mass * nearest, mass, draws[first : first + size])
@@ -120,7 +121,7 @@ def parallel(problem: Problem, kernel: Kernel, flow: Flow, mass: Any, draws: Any
     book = points_at(problem, candidates)
     _, (_, _, weights) = kernel.step(state, book)
     few = problem._replace(x=book, plan=problem.plan._replace(n=book.shape[0]))
-    return xp.take(candidates, plus_plus(few, None, flow, weights, thinning))
+    return xp.take(candidates, plus_plus(few, weights, thinning))
 
 
 def points_at(problem: Problem, rows: Any) -> Any:
@@ -163,4 +164,4 @@ def _potentials(problem: Problem, mean: Any, mass: Any, nearest: Any, candidates
     return total.value
 
 
-ROWS = {"random": random, "k-means++": plus_plus, "k-means||": parallel}
+ROWS: dict[str, Callable[..., Any]] = {"random": random, "k-means++": plus_plus, "k-means||": parallel}

@@ -90,13 +90,13 @@ class Reference:
             sums.add(members @ (points if unit else points * weights[:, None]))
             counts.add(members @ weights)
 
-        labels = self._label(state, self._book(state, centroids), collect)
+        labels = self._label(state, self._book(state.shift, centroids), collect)
         return state, Step(labels, sums.value, counts.value)
 
     def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:
         """Labels, and squared distances by differences."""
         problem = Problem(self.xp, self.device, state.x, self.dtypes, state.plan, self.scale, self.finite)
-        labels = self._label(state, self._book(state, centroids))
+        labels = self._label(state, self._book(state.shift, centroids))
         return labels, squared_distances(problem, centroids, labels)
 
     def _label(self, state: State, book: Book, collect: Callable[..., None] | None = None) -> Any:
@@ -210,13 +210,13 @@ class Reference:
         reach = xp.minimum(xp.max(lengths), 1.25 * (2 * norms + xp.min(lengths)))
         return (norms + reach) * ((d + 8) * float(limits.eps) * reach) + d * float(limits.smallest_normal)
 
-    def _book(self, state: State, centroids: Any) -> Book:
+    def _book(self, shift: Any, centroids: Any) -> Book:
         """Centroids scaled and shifted like the points; a centroid that is not finite at infinity."""
         xp = self.xp
         points = cast(xp, centroids, self.dtypes.sums)
         if self.scale != 1:
             points = points * self.scale
-        plain, points = points, points - state.shift
+        plain, points = points, points - shift
         half_squares = xp.sum(points * points, axis=1) * 0.5
         if not self.finite:
             valid = xp.isfinite(half_squares)

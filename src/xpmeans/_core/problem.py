@@ -3,6 +3,7 @@
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from xpmeans._core.loop import EAGER, Flow
 from xpmeans._core.plan import Plan, make_plan
 from xpmeans._core.precision import Precision, Reach, scale_for
 
@@ -17,6 +18,7 @@ class Problem(NamedTuple):
     plan: Plan
     scale: float  # power of two that keeps squared distances from overflowing
     finite: bool  # neither NaN nor infinity in points and first centroids
+    flow: Flow = EAGER  # what decides by values
 
 
 def make_problem(xp: ModuleType, device: Any, x: Any, k: int, dtypes: Precision, reach: Reach) -> Problem:

@@ -7,7 +7,6 @@ import array_api_extra as xpx
 
 from xpmeans._core.fit import Rules, fit
 from xpmeans._core.initial import mean_and_variance
-from xpmeans._core.loop import Flow
 from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem
 from xpmeans._kernels import Kernel
@@ -27,20 +26,19 @@ class Answer(NamedTuple):
 def best_of(
     problem: Problem,
     kernel: Kernel,
-    flow: Flow,
     mass: Any,
     n_runs: int,
     first: Callable[[Any], Any],
     rules: Rules,
 ) -> Answer:
-    """Make `n_runs` runs, the i-th from the centroids `first(i)`; the least inertia wins, the earlier a tie."""
+    """Make `n_runs` runs, the i-th from `first(i)`; the least inertia wins, and of equal ones the earlier."""
     xp, device = problem.xp, problem.device
     kernel_state = kernel.start(problem.x, mass, problem.plan)
     if rules.tol:
         rules = rules._replace(tol=rules.tol * mean_and_variance(problem, mass)[1])
 
     def run(i: Any) -> Answer:
-        state = fit(problem, kernel, flow, kernel_state, mass, first(i), rules)
+        state = fit(problem, kernel, kernel_state, mass, first(i), rules)
         centroids = cast(xp, state.centroids, problem.dtypes.result)
         labels, squares = kernel.assign(state.kernel_state, cast(xp, centroids, problem.dtypes.compute))
         inertia = xp.sum(squares * mass) * rules.unit
@@ -50,13 +48,14 @@ def best_of(
         i, best = state
         other = run(i)
         better = other.inertia < best.inertia
-        return i + 1, flow.branch(better, lambda: other, lambda: best)
+        return i + 1, problem.flow.branch(better, lambda: other, lambda: best)
 
-    best = run(0)
+    zero = xp.zeros((), dtype=xp.int32, device=device)
+    best = run(zero)
     if n_runs == 1:
         return best
-    one = xp.ones((), dtype=xp.int32, device=device)
-    return flow.iterate(step, (one, best), lambda state: state[0] == n_runs)[1]
+    winner: Answer = problem.flow.iterate(step, (zero + 1, best), lambda state: state[0] == n_runs)[1]
+    return winner
 
 
 def _sizes(problem: Problem, labels: Any) -> Any:

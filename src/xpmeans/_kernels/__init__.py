@@ -5,9 +5,21 @@ Only files in this package may import an array library or a compiler, and only w
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from xpmeans._core.loop import EAGER, Flow
+
 if TYPE_CHECKING:
     from xpmeans._core.plan import Plan
     from xpmeans._core.problem import Problem
+    from xpmeans._dispatch import Context
+
+
+def flow_for(context: "Context") -> Flow:
+    """How a call is steered: by Python, or where its values are not known, by its library."""
+    if not context.traced:
+        return EAGER
+    from xpmeans._kernels.jax import FLOW
+
+    return FLOW
 
 
 class Step(NamedTuple):
@@ -40,6 +52,10 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
     from xpmeans._core.nearest import Reference
 
     n, d, k, *_ = problem.plan
+    if problem.flow is not EAGER:
+        from xpmeans._kernels.jax import Traced
+
+        return Traced(problem.xp, problem.device, problem.dtypes)
     if name not in (None, "reference"):
         raise ValueError(f"`kernel` must be None or 'reference', got {name!r}.")
     kernel = BruteForce if n * d * k <= LIMIT and name is None else Reference

@@ -1,0 +1,169 @@
+"""JAX inside a transformation: loops that compile once, and the reference kernel written with them.
+
+Nothing here may look at a value. Chunks all have one size, the last one overlaps the one before it, and the
+points that rounding leaves open are decided by a loop of as many blocks as there are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from xpmeans._core.distances import squared_distances
+from xpmeans._core.loop import Flow
+from xpmeans._core.nearest import Book, Reference
+from xpmeans._core.plan import BLOCK, BUDGET, Plan, make_plan
+from xpmeans._core.precision import cast
+from xpmeans._core.problem import Problem
+from xpmeans._kernels import Step
+
+# Temporary arrays of one chunk on an accelerator, where a chunk costs a dozen launches.
+ACCELERATOR_BUDGET = 256 << 20
+
+
+def iterate(step: Callable[[Any], Any], state: Any, finished: Callable[[Any], Any]) -> Any:
+    """The one loop, as JAX has it."""
+    return lax.while_loop(lambda state: ~finished(state), step, state)
+
+
+def row_sums(_xp: ModuleType, table: Any, _device: Any) -> Any:
+    """Sums of the rows, which XLA makes without ever holding the table; of a product it would."""
+    return jnp.sum(table, axis=1)
+
+
+def for_each(
+    _xp: ModuleType, solve: Callable[..., Any], arrays: tuple[Any, ...], batched: tuple[bool, ...]
+) -> Any:
+    """Solve all problems of a batch at once; what is not batched, they share."""
+    return jax.vmap(solve, in_axes=tuple(0 if own else None for own in batched))(*arrays)
+
+
+FLOW = Flow(iterate, lax.cond, row_sums, for_each)
+
+
+class State(NamedTuple):
+    """What a step needs of the points."""
+
+    x: Any  # (n, d) as the caller gave them
+    weights: Any  # (n,) in the dtype of sums
+    shift: Any  # (d,) mean of the points
+    norms: Any  # (n,) distance of each point from `shift`
+
+
+class Total(NamedTuple):
+    """A sum and what its rounding lost: without float64, counts would stop at 2^24 (Kahan, CACM 1965)."""
+
+    value: Any
+    lost: Any
+
+    def plus(self, term: Any) -> "Total":
+        """The sum with one more term."""
+        term = term + self.lost
+        value = self.value + term
+        return Total(value, term - (value - self.value))
+
+
+@dataclass(frozen=True)
+class Traced(Reference):
+    """The reference kernel under a trace; its numbers and its bounds, another way through the data."""
+
+    def start(self, x: Any, weights: Any, plan: Plan) -> State:  # type: ignore[override]  # noqa: ARG002
+        """Find the shift and each point's distance from it."""
+        if weights is None:
+            weights = jnp.ones(x.shape[0], self.dtypes.sums)
+        shift = cast(self.xp, jnp.mean(x, axis=0, dtype=self.dtypes.sums), self.dtypes.compute)
+        points = cast(self.xp, x, self.dtypes.compute) - shift
+        return State(x, weights, shift, jnp.sqrt(jnp.sum(points * points, axis=1)))
+
+    def step(self, state: State, centroids: Any) -> tuple[State, Step]:  # type: ignore[override]
+        """Label every point, and sum the points of each centroid."""
+        labels, sums, counts = self._pass(state, self._book(state.shift, centroids))
+        return state, Step(labels, sums.value + sums.lost, counts.value + counts.lost)
+
+    def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:  # type: ignore[override]
+        """Labels, and squared distances by differences."""
+        n, d = state.x.shape
+        plan = Plan(n, d, centroids.shape[0], rows=n, block=BLOCK)
+        problem = Problem(self.xp, self.device, state.x, self.dtypes, plan, 1.0, True, FLOW)
+        labels, *_ = self._pass(state, self._book(state.shift, centroids))
+        return labels, squared_distances(problem, centroids, labels)
+
+    def _pass(self, state: State, book: Book) -> tuple[Any, Total, Total]:
+        """Labels, sums and counts."""
+        dtype, k = self.dtypes.sums, book.points.shape[0]
+        n, d = state.x.shape
+        bits = self.xp.finfo(self.dtypes.compute).bits
+        budget = BUDGET if jax.default_backend() == "cpu" else ACCELERATOR_BUDGET
+        plan = make_plan(n, d, k, bits // 8, budget)
+        slack = self._slack(book, state.norms, self.dtypes.compute)
+        narrow = cast(self.xp, -book.points, self.dtypes.compute)
+        half_squares = jnp.where(self._repeats(book), jnp.inf, book.half_squares)
+        half_squares = cast(self.xp, half_squares, self.dtypes.compute)[:, None]
+
+        def members(points: Any, weights: Any, labels: Any) -> tuple[Any, Any]:
+            weighted = cast(self.xp, points, dtype) * weights[:, None]
+            return (
+                jax.ops.segment_sum(weighted, labels, num_segments=k),
+                jax.ops.segment_sum(weights, labels, num_segments=k),
+            )
+
+        def chunk(i: Any, carry: tuple[Any, Any, Total, Total]) -> tuple[Any, Any, Total, Total]:
+            labels, single, sums, counts = carry
+            first = jnp.minimum(i * plan.rows, n - plan.rows)
+
+            def part(column: Any) -> Any:
+                return lax.dynamic_slice_in_dim(column, first, plan.rows)
+
+            points = cast(self.xp, part(state.x), self.dtypes.compute)
+            scores = narrow @ (points - state.shift).T + half_squares
+            candidates = scores <= jnp.min(scores, axis=0) + part(slack)
+            label = jnp.argmax(candidates, axis=0).astype(jnp.int32)
+            alone = jnp.sum(candidates, axis=0) == 1
+            fresh = first + jnp.arange(plan.rows) >= i * plan.rows  # the last chunk overlaps
+            term = members(points, jnp.where(alone & fresh, part(state.weights), 0.0), label)
+            return (
+                lax.dynamic_update_slice_in_dim(labels, label, first, 0),
+                lax.dynamic_update_slice_in_dim(single, alone, first, 0),
+                sums.plus(term[0]),
+                counts.plus(term[1]),
+            )
+
+        nothing = jnp.zeros((k, d), dtype), jnp.zeros(k, dtype)
+        carry = (jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), *(Total(zero, zero) for zero in nothing))
+        labels, single, sums, counts = lax.fori_loop(0, -(-n // plan.rows), chunk, carry)
+
+        rank = jnp.cumsum(~single, dtype=jnp.int32)
+        found = rank[-1]
+
+        def block(carry: tuple[Any, Any, Total, Total]) -> tuple[Any, Any, Total, Total]:
+            first, labels, sums, counts = carry
+            order = first + jnp.arange(plan.block, dtype=jnp.int32)
+            place = jnp.searchsorted(rank, jnp.minimum(order, found))
+            points = cast(self.xp, state.x[place], dtype)
+            answer = self._by_differences(points, book)
+            weights = jnp.where(order <= found, state.weights[place], 0.0)  # the last block is filled up
+            term = members(points, weights, answer)
+            return (
+                first + plan.block,
+                labels.at[place].set(answer),
+                sums.plus(term[0]),
+                counts.plus(term[1]),
+            )
+
+        start = (jnp.ones((), jnp.int32), labels, sums, counts)
+        _, labels, sums, counts = lax.while_loop(lambda carry: carry[0] <= found, block, start)
+        return labels, sums, counts
+
+    def _by_differences(self, points: Any, book: Book) -> Any:
+        """Nearest centroid of a few points, one column after the other."""
+
+        def column(i: Any, squares: Any) -> Any:
+            difference = points[:, i, None] - book.plain[None, :, i]
+            return squares + difference * difference
+
+        squares = jnp.zeros((points.shape[0], book.plain.shape[0]), points.dtype)
+        return jnp.argmin(lax.fori_loop(0, points.shape[1], column, squares), axis=1).astype(jnp.int32)
