@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, settings
 
 import xpmeans
 
-# A second simulated device, so that tests can see whether results stay on the device of the data.
-# It must be asked for before JAX starts.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+# Eight simulated devices: whether results stay on the device of the data, and arrays spread over all of
+# them. They must be asked for before JAX starts.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 LIBRARIES = ("numpy", "torch", "jax", "dask", "array_api_strict", "cupy")
 

@@ -138,7 +138,8 @@ def on_host(context: Context, arrays: list[Any]) -> tuple[Context, list[Any]]:
 def returned(context: Context, array: Any, dtype: Any = None) -> Any:
     """A result of work on the host as an array of the caller's library, on the caller's device."""
     if isinstance(array, np.ndarray | np.generic) and context.library != "numpy":
-        return context.xp.asarray(array, dtype=dtype, device=None if context.lazy else context.device)
+        with np.errstate(over="ignore"):  # JAX narrows a float64 inertia to float32 in NumPy
+            return context.xp.asarray(array, dtype=dtype, device=None if context.lazy else context.device)
     return array if dtype is None or array.dtype == dtype else context.xp.astype(array, dtype)
 
 

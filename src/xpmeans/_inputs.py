@@ -11,11 +11,10 @@ from xpmeans._core import initial
 from xpmeans._core.distances import squared_distances
 from xpmeans._core.lloyd import ClusterError
 from xpmeans._core.loop import EAGER
-from xpmeans._core.plan import BLOCK, Plan
 from xpmeans._core.precision import Reach, cast, measure, precision
 from xpmeans._core.problem import Problem, make_problem
 from xpmeans._dispatch import Context, dispatch, on_host
-from xpmeans._kernels import flow_for
+from xpmeans._kernels import flow_for, traced_problem
 from xpmeans.capabilities import gate
 
 
@@ -67,9 +66,7 @@ def problem_of(
     dtypes = precision(xp, dtype or x.dtype, device)
     mass = xp.ones(x.shape[0], dtype=dtypes.sums, device=device)
     if inputs.work.traced:
-        flow = flow_for(inputs.work)
-        plan = Plan(x.shape[0], x.shape[1], k, rows=x.shape[0], block=BLOCK)
-        problem = Problem(xp, device, x, dtypes, plan, 1.0, True, flow)
+        problem = traced_problem(xp, x, k, dtypes)
     else:
         reach = _finite("x", xp, x)
         if book is not None:
@@ -106,8 +103,9 @@ def centroids_of(problem: Problem, name: str, book: Any, metric: str) -> Any:
 def _directions(name: str, problem: Problem, rows: Any) -> Any:
     """Rows brought to length 1."""
     xp, compute = problem.xp, problem.dtypes.compute
-    lengthwise = problem._replace(x=rows)
-    if problem.flow is EAGER:
+    if problem.flow is not EAGER:
+        lengthwise = traced_problem(xp, rows, problem.plan.k, problem.dtypes)
+    else:
         reach = _finite(name, xp, rows)
         lengthwise = make_problem(xp, problem.device, rows, problem.plan.k, problem.dtypes, reach)
     origin = xp.zeros((1, rows.shape[1]), dtype=compute, device=problem.device)

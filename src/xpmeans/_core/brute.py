@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from xpmeans._core.plan import Plan
-from xpmeans._core.precision import Precision, cast
+from xpmeans._core.precision import Precision, cast, times
 from xpmeans._kernels import Step
 
 # Largest n k d served: on NumPy both kernels take about 40 us a step there.
@@ -38,9 +38,7 @@ class BruteForce:
     def start(self, x: Any, weights: Any | None, plan: Plan) -> State:
         """Convert the points once."""
         xp = self.xp
-        points = cast(xp, x, self.dtypes.sums)
-        if self.scale != 1:
-            points = points * self.scale
+        points = times(cast(xp, x, self.dtypes.sums), self.scale)
         weighted = points if weights is None else points * weights[:, None]
         if weights is None:
             weights = xp.ones(plan.n, dtype=points.dtype, device=self.device)
@@ -74,9 +72,7 @@ class BruteForce:
         squares then round alike, and a tie stays one.
         """
         xp = self.xp
-        centroids = cast(xp, centroids, self.dtypes.sums)
-        if self.scale != 1:
-            centroids = centroids * self.scale
+        centroids = times(cast(xp, centroids, self.dtypes.sums), self.scale)
         difference = columns - centroids.T[:, :, None]
         difference *= difference
         squares = xp.sum(difference, axis=0)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from xpmeans._core.precision import cast
+from xpmeans._core.precision import cast, times
 from xpmeans._core.problem import Problem
 from xpmeans._core.stream import Column, chunks
 
@@ -21,7 +21,7 @@ def squared_distances(problem: Problem, centroids: Any, labels: Any | None = Non
         own = centroids if labels is None else xp.take(centroids, labels[rows], axis=0)
         if not problem.finite:  # infinities less infinities would warn
             points = xp.where(xp.isfinite(points), points, xp.nan)
-        difference = (points if problem.scale == 1 else points * problem.scale) - own
+        difference = times(points, problem.scale) - own
         difference *= difference
         squares.put(rows, problem.flow.row_sums(xp, difference, problem.device))
     found = squares.value

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from xpmeans._core.distances import squared_distances
 from xpmeans._core.plan import Plan
-from xpmeans._core.precision import Precision, cast
+from xpmeans._core.precision import Precision, cast, times
 from xpmeans._core.problem import Problem
 from xpmeans._core.stream import Column, PairwiseSum, chunks
 from xpmeans._kernels import Step
@@ -213,9 +213,7 @@ class Reference:
     def _book(self, shift: Any, centroids: Any) -> Book:
         """Centroids scaled and shifted like the points; a centroid that is not finite at infinity."""
         xp = self.xp
-        points = cast(xp, centroids, self.dtypes.sums)
-        if self.scale != 1:
-            points = points * self.scale
+        points = times(cast(xp, centroids, self.dtypes.sums), self.scale)
         plain, points = points, points - shift
         half_squares = xp.sum(points * points, axis=1) * 0.5
         if not self.finite:
@@ -238,9 +236,7 @@ class Reference:
 
     def _scaled(self, points: Any) -> Any:
         """Points of one chunk in the dtype of scores, free of overflow."""
-        points = cast(self.xp, points, self.dtypes.compute)
-        if self.scale != 1:
-            points = points * self.scale
+        points = times(cast(self.xp, points, self.dtypes.compute), self.scale)
         if not self.finite:
             points = self.xp.where(self.xp.isfinite(points), points, 0.0)
         return points

@@ -59,6 +59,11 @@ def cast(xp: ModuleType, x: Any, dtype: Any) -> Any:
     return x if x.dtype == dtype else xp.astype(x, dtype)
 
 
+def times(points: Any, scale: Any) -> Any:
+    """Points scaled; themselves where the scale is the number 1. Under a trace it is an array."""
+    return points if isinstance(scale, float) and scale == 1 else points * scale
+
+
 class Reach(NamedTuple):
     """How far values reach."""
 

@@ -16,7 +16,7 @@ class Problem(NamedTuple):
     x: Any  # (n, d) points in the caller's dtype
     dtypes: Precision
     plan: Plan
-    scale: float  # power of two that keeps squared distances from overflowing
+    scale: Any  # power of two that keeps squared distances from overflowing
     finite: bool  # neither NaN nor infinity in points and first centroids
     flow: Flow = EAGER  # what decides by values
 

@@ -3,12 +3,14 @@
 Only files in this package may import an array library or a compiler, and only when they are chosen.
 """
 
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from xpmeans._core.loop import EAGER, Flow
 
 if TYPE_CHECKING:
     from xpmeans._core.plan import Plan
+    from xpmeans._core.precision import Precision
     from xpmeans._core.problem import Problem
     from xpmeans._dispatch import Context
 
@@ -20,6 +22,13 @@ def flow_for(context: "Context") -> Flow:
     from xpmeans._kernels.jax import FLOW
 
     return FLOW
+
+
+def traced_problem(xp: ModuleType, x: Any, k: int, dtypes: "Precision") -> "Problem":
+    """A problem whose values are not known."""
+    from xpmeans._kernels.jax import traced_problem
+
+    return traced_problem(xp, x, k, dtypes)
 
 
 class Step(NamedTuple):
@@ -55,7 +64,7 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
     if problem.flow is not EAGER:
         from xpmeans._kernels.jax import Traced
 
-        return Traced(problem.xp, problem.device, problem.dtypes)
+        return Traced(problem.xp, problem.device, problem.dtypes, problem.scale)
     if name not in (None, "reference"):
         raise ValueError(f"`kernel` must be None or 'reference', got {name!r}.")
     kernel = BruteForce if n * d * k <= LIMIT and name is None else Reference

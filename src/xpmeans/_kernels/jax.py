@@ -4,6 +4,7 @@ Nothing here may look at a value. Chunks all have one size, the last one overlap
 points that rounding leaves open are decided by a loop of as many blocks as there are.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -17,7 +18,7 @@ from xpmeans._core.distances import squared_distances
 from xpmeans._core.loop import Flow
 from xpmeans._core.nearest import Book, Reference
 from xpmeans._core.plan import BLOCK, BUDGET, Plan, make_plan
-from xpmeans._core.precision import cast
+from xpmeans._core.precision import Precision, cast
 from xpmeans._core.problem import Problem
 from xpmeans._kernels import Step
 
@@ -67,6 +68,22 @@ class Total(NamedTuple):
         return Total(value, term - (value - self.value))
 
 
+def traced_problem(xp: ModuleType, x: Any, k: int, dtypes: Precision) -> Problem:
+    """A problem of unknown values; passes of one column's cost run in one piece, which XLA fuses.
+
+    The scale is one of three powers of two, enough to keep squares and their sums in range.
+    """
+    n, d = x.shape
+    limits = xp.finfo(dtypes.compute)
+    far = 2.0 ** (5 * math.frexp(float(limits.max))[1] // 8)
+    largest = cast(xp, jnp.max(jnp.where(jnp.isfinite(x), jnp.abs(x), 0)), dtypes.compute)
+    safe = math.sqrt(float(limits.max) / 64 / (n * d))
+    tiny = (largest > 0) & (largest < float(limits.max) ** -0.25)
+    scale = jnp.where(largest > safe, 1 / far, jnp.where(tiny, far, 1.0))
+    plan = Plan(n, d, k, rows=n, block=BLOCK)
+    return Problem(xp, None, x, dtypes, plan, scale, True, FLOW)
+
+
 @dataclass(frozen=True)
 class Traced(Reference):
     """The reference kernel under a trace; its numbers and its bounds, another way through the data."""
@@ -75,8 +92,9 @@ class Traced(Reference):
         """Find the shift and each point's distance from it."""
         if weights is None:
             weights = jnp.ones(x.shape[0], self.dtypes.sums)
-        shift = cast(self.xp, jnp.mean(x, axis=0, dtype=self.dtypes.sums), self.dtypes.compute)
-        points = cast(self.xp, x, self.dtypes.compute) - shift
+        mean = jnp.mean(cast(self.xp, x, self.dtypes.sums) * self.scale, axis=0)
+        shift = cast(self.xp, mean, self.dtypes.compute)
+        points = self._scaled(x) - shift
         return State(x, weights, shift, jnp.sqrt(jnp.sum(points * points, axis=1)))
 
     def step(self, state: State, centroids: Any) -> tuple[State, Step]:  # type: ignore[override]
@@ -88,7 +106,7 @@ class Traced(Reference):
         """Labels, and squared distances by differences."""
         n, d = state.x.shape
         plan = Plan(n, d, centroids.shape[0], rows=n, block=BLOCK)
-        problem = Problem(self.xp, self.device, state.x, self.dtypes, plan, 1.0, True, FLOW)
+        problem = Problem(self.xp, self.device, state.x, self.dtypes, plan, self.scale, True, FLOW)
         labels, *_ = self._pass(state, self._book(state.shift, centroids))
         return labels, squared_distances(problem, centroids, labels)
 
@@ -118,7 +136,7 @@ class Traced(Reference):
             def part(column: Any) -> Any:
                 return lax.dynamic_slice_in_dim(column, first, plan.rows)
 
-            points = cast(self.xp, part(state.x), self.dtypes.compute)
+            points = self._scaled(part(state.x))
             scores = narrow @ (points - state.shift).T + half_squares
             candidates = scores <= jnp.min(scores, axis=0) + part(slack)
             label = jnp.argmax(candidates, axis=0).astype(jnp.int32)
@@ -143,7 +161,7 @@ class Traced(Reference):
             first, labels, sums, counts = carry
             order = first + jnp.arange(plan.block, dtype=jnp.int32)
             place = jnp.searchsorted(rank, jnp.minimum(order, found))
-            points = cast(self.xp, state.x[place], dtype)
+            points = cast(self.xp, self._scaled(state.x[place]), dtype)
             answer = self._by_differences(points, book)
             weights = jnp.where(order <= found, state.weights[place], 0.0)  # the last block is filled up
             term = members(points, weights, answer)
