@@ -474,7 +474,7 @@ def test_zero_rows_have_no_direction(eager: Library) -> None:
 
 def test_dask_is_refused_until_it_is_served() -> None:
     da = pytest.importorskip("dask.array")
-    with pytest.raises(xpmeans.UnsupportedBackendError, match="`kmeans` runs on NumPy"):
+    with pytest.raises(xpmeans.UnsupportedBackendError, match=r"`xpmeans\.kmeans` runs on NumPy"):
         kmeans(da.from_array(blobs()), 3)
 
 

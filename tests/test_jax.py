@@ -1,4 +1,4 @@
-"""`xpmeans.kmeans`, `assign` and `kmeans_plusplus` inside JAX transformations: the eager answer, traced once."""
+"""The native functions inside JAX transformations: the eager answer, traced once."""
 
 from typing import Any
 

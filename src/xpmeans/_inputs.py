@@ -35,7 +35,7 @@ def inputs_of(function: str, x: Any, weights: Any = None, **books: Any) -> Input
     arrays = {"x": x, "sample_weight": weights, **books}
     arrays = {name: array for name, array in arrays.items() if array is not None}
     user, found = dispatch(**arrays)
-    gate(function, user)
+    gate(f"xpmeans.{function}", user)
     arrays = dict(zip(arrays, found, strict=True))
     shapes = {name: tuple(getattr(array, "shape", ())) for name, array in arrays.items()}
     shape = shapes["x"]

@@ -41,6 +41,10 @@ _HINTS = {
 }
 
 
+# Of our own functions the one that does the same.
+_INSTEAD = {"kmeans": "xpmeans.kmeans", "kmeans2": "xpmeans.kmeans", "vq": "xpmeans.assign"}
+
+
 class UnsupportedBackendError(TypeError):
     """The support matrix says no to this library, device or transformation."""
 
@@ -100,7 +104,8 @@ def capabilities(function: str) -> Capabilities:
     Parameters
     ----------
     function : str
-        Name of a public function, such as ``"kmeans2"``.
+        Name of a public function: ``"kmeans2"`` and others of `xpmeans.vq` by their names there, those of
+        the package itself as ``"xpmeans.kmeans"``.
 
     Returns
     -------
@@ -191,6 +196,9 @@ def gate(function: str, context: "Context") -> None:
     got = f"{label} tracer" if context.traced else f"{label} array"
     place = f' on "{context.device}"' if context.on_gpu and not context.traced else ""
     hint = _HINTS.get((context.library, path), "convert it to an array of one of these libraries.")
+    instead = _INSTEAD.get(function)
+    if instead is not None and capabilities(instead).rows.get(context.library, {}).get(path, False):
+        hint = f"{hint[:-1]}, or call {instead}, which runs there."
     raise UnsupportedBackendError(
         f"`{function}` runs on {support.allowed()} "
         f'(see xpmeans.capabilities("{function}")), got a {got}{place}. Hint: {hint}'
@@ -202,14 +210,15 @@ def documented(function: F) -> F:
     if function.__doc__:  # python -OO strips docstrings
         name = function.__name__
         if function.__module__ == "xpmeans.vq":
-            row = f"vq.{name}" if f"vq.{name}" in matrix() else name
+            row = name
             note = (
                 f"`{name}` takes arrays of other libraries than NumPy, and returns arrays of the\n"
                 "same library, when the environment variable ``SCIPY_ARRAY_API=1`` is set or inside\n"
                 "``with xpmeans.array_api(True):``. Without, every input is coerced to NumPy. It runs on:"
             )
         else:
-            row, note = name, f"`{name}` takes the arrays of these libraries, and returns arrays of the same:"
+            row = f"xpmeans.{name}"
+            note = f"`{name}` takes the arrays of these libraries, and returns arrays of the same:"
         note += f"\n\n{_rst(capabilities(row).table())}"
         function.__doc__ = inspect.cleandoc(function.__doc__).replace("{support}", note)
     return function

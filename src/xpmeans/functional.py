@@ -170,11 +170,11 @@ def kmeans(
     >>> x = np.array([[0.0, 6.0], [1.0, 7.0], [2.0, 0.0], [2.0, 1.0], [6.0, 4.0], [7.0, 4.0]])
     >>> result = xpmeans.kmeans(x, 3, rng=0)
     >>> result.labels
-    array([2, 2, 0, 0, 1, 1], dtype=int32)
+    array([1, 1, 0, 0, 2, 2], dtype=int32)
     >>> result.centroids
     array([[2. , 0.5],
-           [6.5, 4. ],
-           [0.5, 6.5]])
+           [0.5, 6.5],
+           [6.5, 4. ]])
     >>> float(result.inertia), result.n_iter, result.converged
     (2.0, 2, True)
     """
@@ -390,7 +390,7 @@ def kmeans_plusplus(
     >>> import xpmeans
     >>> centroids, indices = xpmeans.kmeans_plusplus([[1.0], [2.0], [50.0], [52.0]], 2, rng=0)
     >>> indices
-    array([2, 1])
+    array([2, 0])
     """
     trials = None if n_local_trials is None else _inputs.at_least("n_local_trials", n_local_trials, 1)
     source = np.random.default_rng(rng)

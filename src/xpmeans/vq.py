@@ -301,7 +301,7 @@ def kmeans(
     """
     source = _rng.resolve("kmeans", rng, seed)
     user, (obs, k_or_guess) = dispatch_by_switch(obs=obs, k_or_guess=k_or_guess)
-    gate("vq.kmeans", user)
+    gate("kmeans", user)
     if math.isnan(thresh):
         raise ValueError("`thresh` must be a number, got nan.")
     given = getattr(k_or_guess, "ndim", 0) > 0
