@@ -161,7 +161,7 @@ ERRORS: list[tuple[Any, Any, str]] = [
         r"obs and code should have same number of features \(columns\): `obs` has 2, `code_book` 1",
     ),
     (X, np.zeros((0, 2)), r"Empty input is not supported\. `code_book` has shape \(0, 2\)"),
-    (X + 0j, X, "Unsupported dtype complex128: observations and codes must be real"),
+    (X + 0j, X, "Unsupported dtype complex128: values must be real"),
     (X, X + 0j, "Unsupported dtype complex128"),
 ]
 

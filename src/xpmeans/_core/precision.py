@@ -41,7 +41,7 @@ def promoted(xp: ModuleType, first: Any, second: Any) -> Any:
     """The dtype of both; where a library does not mix floats with others (strict), that of the floats."""
     for dtype in (first, second):
         if xp.isdtype(dtype, "complex floating"):
-            raise ValueError(f"Unsupported dtype {dtype}: points and centroids must be real.")
+            raise ValueError(f"Unsupported dtype {dtype}: values must be real.")
     try:
         return xp.result_type(first, second)
     except TypeError:
