@@ -77,10 +77,10 @@ def tests_jax(session: nox.Session) -> None:
 
 @nox.session(name="tests-all")
 def tests_all(session: nox.Session) -> None:
-    """All libraries in one environment, where they could get in each other's way; and the doctests."""
+    """All libraries in one environment, where they could get in each other's way; and the examples."""
     install(session, CPU, "-e", ".[test]")
     run_tests(session, CPU, JAX_ENABLE_X64="1")
-    session.run("pytest", "--doctest-modules", "src")
+    session.run("pytest", "--doctest-modules", "src", "tests/test_cli.py::test_readme_examples")
 
 
 @nox.session(name="scipy-suite")

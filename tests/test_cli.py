@@ -1,8 +1,10 @@
 """The command line: what it prints, what it writes, and one line for whatever goes wrong."""
 
+import doctest
 import importlib
 import importlib.util
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -419,6 +421,17 @@ def test_readme_has_the_support_tables() -> None:
     assert tables["xpmeans.kmeans"] == tables["xpmeans.assign"] == tables["xpmeans.kmeans_plusplus"]
     for rows in zip(tables["xpmeans.kmeans"], tables["kmeans2"], tables["whiten"], strict=True):
         assert f"| {' | '.join(rows[0] + rows[1][1:] + rows[2][1:])} |\n" in readme
+
+
+def test_readme_examples() -> None:
+    pytest.importorskip("torch")
+    jax = pytest.importorskip("jax")
+    if jax.config.jax_enable_x64:
+        pytest.skip("the examples show JAX's default dtypes")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    examples = doctest.DocTestParser().get_doctest("".join(blocks), {}, "README.md", None, 0)
+    assert len(examples.examples) > 5
+    assert doctest.DocTestRunner().run(examples).failed == 0
 
 
 def test_example_of_scipy_agrees_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
