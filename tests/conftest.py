@@ -82,6 +82,10 @@ class Library:
         """An array of this library as a NumPy array."""
         if self.name == "cupy":
             return array.get()
+        if self.id == "array_api_strict:device1":
+            import array_api_strict as strict
+
+            array = array.to_device(strict.Device("CPU_DEVICE")) if hasattr(array, "to_device") else array
         return np.asarray(array)
 
 
@@ -150,6 +154,26 @@ def lib(request: pytest.FixtureRequest) -> Iterator[Library]:
 @pytest.fixture(params=[lib for lib in ALL if not lib.lazy], ids=lambda library: library.id)
 def eager(request: pytest.FixtureRequest) -> Library:
     """The libraries that kernels see: Dask arrays are computed before."""
+    library: Library = request.param
+    return library
+
+
+def _elsewhere() -> Iterator[Library]:
+    """Devices that are not the library's first, and defaults that are not its own; no GPU is needed."""
+    if "array_api_strict" in CHOSEN:
+        import array_api_strict as strict
+
+        device = strict.Device("device1")
+        yield Library("array_api_strict:device1", lambda array: strict.asarray(array, device=device))
+    if "jax" in CHOSEN:
+        import jax
+
+        yield Library("jax:second", lambda array: jax.device_put(array, jax.devices()[1]))
+
+
+@pytest.fixture(params=[*(lib for lib in ALL if not lib.lazy), *_elsewhere()], ids=lambda library: library.id)
+def native(request: pytest.FixtureRequest) -> Library:
+    """Where the package's own functions run on concrete values: results must stay there."""
     library: Library = request.param
     return library
 

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import array_api_compat
 import numpy as np
 import pytest
 from conftest import Library, blobs, nearest
@@ -24,47 +25,49 @@ def kernel(request: pytest.FixtureRequest) -> str | None:
     return None if request.param == "chosen" else str(request.param)
 
 
-def check(result: KMeansResult, eager: Library, x: np.ndarray, weights: Any = 1.0) -> None:
+def check(result: KMeansResult, native: Library, x: np.ndarray, weights: Any = 1.0) -> None:
     """Everything belongs to one iteration."""
-    centroids, labels = eager.numpy(result.centroids), eager.numpy(result.labels)
+    centroids, labels = native.numpy(result.centroids), native.numpy(result.labels)
     np.testing.assert_array_equal(labels, nearest(x, centroids))
     squares = ((x.astype(float) - centroids.astype(float)[labels]) ** 2).sum(axis=1)
     np.testing.assert_allclose(float(result.inertia), (squares * weights).sum(), rtol=1e-5)
-    np.testing.assert_array_equal(eager.numpy(result.counts), np.bincount(labels, minlength=len(centroids)))
+    np.testing.assert_array_equal(native.numpy(result.counts), np.bincount(labels, minlength=len(centroids)))
 
 
 @pytest.mark.parametrize("init", INITS)
-def test_groups_are_found(eager: Library, kernel: str | None, init: str) -> None:
+def test_groups_are_found(native: Library, kernel: str | None, init: str) -> None:
     x = blobs(200, 3, 4, spread=0.1)
-    data = eager(x)
+    data = native(x)
     result = kmeans(data, 4, init=init, n_init=3, rng=0, kernel=kernel)
     assert type(result.centroids) is type(data)
     assert result.centroids.dtype == data.dtype
-    assert result.labels.dtype == eager.dtype("int32")
+    assert result.labels.dtype == native.dtype("int32")
+    for array in (result.centroids, result.labels, result.counts):
+        assert array_api_compat.device(array) == array_api_compat.device(data)
     assert result.centroids.shape == (4, 3)
     assert isinstance(result.n_iter, int)
     assert result.converged is True
-    check(result, eager, eager.numpy(data))
+    check(result, native, native.numpy(data))
     assert float(result.inertia) < 200 * 3 * 0.1**2 * 1.3
 
 
 @pytest.mark.parametrize("init", INITS)
-def test_one_seed_gives_one_answer(eager: Library, init: str) -> None:
-    if not eager.has_float64:
+def test_one_seed_gives_one_answer(native: Library, init: str) -> None:
+    if not native.has_float64:
         pytest.skip("one answer up to rounding needs float64")
     for seed in range(20):
         x = np.random.default_rng(seed).normal(size=(80, 2))
         expected = kmeans(x, 7, init=init, n_init=2, rng=seed)
-        result = kmeans(eager(x), 7, init=init, n_init=2, rng=seed)
-        np.testing.assert_array_equal(eager.numpy(result.labels), expected.labels)
-        np.testing.assert_allclose(eager.numpy(result.centroids), expected.centroids, rtol=1e-12)
+        result = kmeans(native(x), 7, init=init, n_init=2, rng=seed)
+        np.testing.assert_array_equal(native.numpy(result.labels), expected.labels)
+        np.testing.assert_allclose(native.numpy(result.centroids), expected.centroids, rtol=1e-12)
         assert result.n_iter == expected.n_iter
 
 
 @pytest.mark.parametrize("init", ["k-means++", "k-means||", "array"])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_an_integer_weight_is_a_repetition(
-    eager: Library, kernel: str | None, init: str, metric: str
+    native: Library, kernel: str | None, init: str, metric: str
 ) -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(120, 2))
@@ -73,77 +76,83 @@ def test_an_integer_weight_is_a_repetition(
     start: Any = init if init != "array" else x[:6]
     options: dict[str, Any] = {"metric": metric, "kernel": kernel, "rng": 3, "tol": 0}
     weighted = kmeans(
-        eager(x), 6, init=eager(start) if init == "array" else start, sample_weight=eager(weights), **options
+        native(x),
+        6,
+        init=native(start) if init == "array" else start,
+        sample_weight=native(weights),
+        **options,
     )
-    plain = kmeans(eager(repeated), 6, init=eager(start) if init == "array" else start, **options)
-    close = {"rtol": 1e-9} if eager.has_float64 else {"rtol": 1e-4, "atol": 1e-5}
-    np.testing.assert_allclose(eager.numpy(weighted.centroids), eager.numpy(plain.centroids), **close)
-    np.testing.assert_array_equal(np.repeat(eager.numpy(weighted.labels), weights), eager.numpy(plain.labels))
+    plain = kmeans(native(repeated), 6, init=native(start) if init == "array" else start, **options)
+    close = {"rtol": 1e-9} if native.has_float64 else {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(native.numpy(weighted.centroids), native.numpy(plain.centroids), **close)
+    np.testing.assert_array_equal(
+        np.repeat(native.numpy(weighted.labels), weights), native.numpy(plain.labels)
+    )
     np.testing.assert_allclose(float(weighted.inertia), float(plain.inertia), rtol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [1e-30, 0.3, 1e30])
-def test_the_scale_of_the_weights_is_the_scale_of_the_inertia(eager: Library, factor: float) -> None:
+def test_the_scale_of_the_weights_is_the_scale_of_the_inertia(native: Library, factor: float) -> None:
     x = blobs(90, 2, 4)
     weights = np.random.default_rng(0).random(90)
-    one = kmeans(eager(x), 4, sample_weight=eager(weights), rng=0)
-    other = kmeans(eager(x), 4, sample_weight=eager(weights * factor), rng=0)
-    np.testing.assert_array_equal(eager.numpy(one.labels), eager.numpy(other.labels))
+    one = kmeans(native(x), 4, sample_weight=native(weights), rng=0)
+    other = kmeans(native(x), 4, sample_weight=native(weights * factor), rng=0)
+    np.testing.assert_array_equal(native.numpy(one.labels), native.numpy(other.labels))
     np.testing.assert_allclose(float(other.inertia), float(one.inertia) * factor, rtol=1e-5)
 
 
 @pytest.mark.parametrize("init", INITS)
-def test_weight_zero_is_never_a_seed(eager: Library, init: str) -> None:
+def test_weight_zero_is_never_a_seed(native: Library, init: str) -> None:
     x = blobs(60, 2, 3)
     weights = np.zeros(60)
     weights[5::7] = 1
     for seed in range(30):
         first: list[Any] = []
         kmeans(
-            *(eager(x), 4),
+            *(native(x), 4),
             init=init,
             n_init=1,
             rng=seed,
-            sample_weight=eager(weights),
-            callback=lambda _, __, centroids: first.append(eager.numpy(centroids)) or True,  # noqa: B023
+            sample_weight=native(weights),
+            callback=lambda _, __, centroids: first.append(native.numpy(centroids)) or True,  # noqa: B023
         )
         for centroid in first[0]:
-            assert (eager.numpy(eager(x[weights > 0])) == centroid).all(axis=1).any()
+            assert (native.numpy(native(x[weights > 0])) == centroid).all(axis=1).any()
 
 
-def test_no_weights_are_equal_weights(eager: Library) -> None:
-    x = eager(blobs(90, 2, 4))
+def test_no_weights_are_equal_weights(native: Library) -> None:
+    x = native(blobs(90, 2, 4))
     for init in INITS:
         one = kmeans(x, 4, init=init, rng=5)
-        other = kmeans(x, 4, init=init, rng=5, sample_weight=eager(np.ones(90)))
-        np.testing.assert_array_equal(eager.numpy(one.labels), eager.numpy(other.labels))
+        other = kmeans(x, 4, init=init, rng=5, sample_weight=native(np.ones(90)))
+        np.testing.assert_array_equal(native.numpy(one.labels), native.numpy(other.labels))
 
 
-def test_permuted_rows_permute_the_labels(eager: Library, kernel: str | None) -> None:
+def test_permuted_rows_permute_the_labels(native: Library, kernel: str | None) -> None:
     x = np.random.default_rng(0).normal(size=(300, 3))
     order = np.random.default_rng(1).permutation(300)
-    start = eager(x[:9])
-    one = kmeans(eager(x), 9, init=start, kernel=kernel)
-    other = kmeans(eager(x[order]), 9, init=start, kernel=kernel)
-    np.testing.assert_array_equal(eager.numpy(one.labels)[order], eager.numpy(other.labels))
+    start = native(x[:9])
+    one = kmeans(native(x), 9, init=start, kernel=kernel)
+    other = kmeans(native(x[order]), 9, init=start, kernel=kernel)
+    np.testing.assert_array_equal(native.numpy(one.labels)[order], native.numpy(other.labels))
 
 
 @pytest.mark.parametrize("budget", [1, 3000, 1 << 24])
 @pytest.mark.parametrize("init", INITS)
 def test_chunk_sizes_change_nothing(
-    eager: Library, monkeypatch: pytest.MonkeyPatch, budget: int, init: str
+    native: Library, monkeypatch: pytest.MonkeyPatch, budget: int, init: str
 ) -> None:
-    x = eager(np.random.default_rng(0).normal(size=(150, 3)))
+    x = native(np.random.default_rng(0).normal(size=(150, 3)))
     expected = kmeans(x, 5, init=init, n_init=1, rng=0, kernel="reference")
     for module in (problem, initial):
         monkeypatch.setattr(module, "make_plan", partial(plan.make_plan, budget=budget))
     result = kmeans(x, 5, init=init, n_init=1, rng=0, kernel="reference")
-    np.testing.assert_array_equal(eager.numpy(result.labels), eager.numpy(expected.labels))
+    np.testing.assert_array_equal(native.numpy(result.labels), native.numpy(expected.labels))
 
 
 @pytest.mark.parametrize("empty", ["relocate", "keep"])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_the_inertia_never_rises(eager: Library, kernel: str | None, empty: str, metric: str) -> None:
+def test_the_inertia_never_rises(native: Library, kernel: str | None, empty: str, metric: str) -> None:
     for seed in range(10):
         rng = np.random.default_rng(seed)
         x = rng.normal(size=(100, 2))
@@ -151,8 +160,8 @@ def test_the_inertia_never_rises(eager: Library, kernel: str | None, empty: str,
         seen: list[float] = []
         with warnings.catch_warnings(action="ignore" if empty == "keep" else "error"):
             result = kmeans(
-                *(eager(x), 8),
-                init=eager(start),
+                *(native(x), 8),
+                init=native(start),
                 empty=empty,
                 metric=metric,
                 tol=0,
@@ -163,84 +172,84 @@ def test_the_inertia_never_rises(eager: Library, kernel: str | None, empty: str,
         assert (np.diff(seen) <= 1e-6 * seen[0]).all()
         assert len(seen) == result.n_iter + 1
         if empty == "relocate":
-            assert (eager.numpy(result.counts) > 0).all()
+            assert (native.numpy(result.counts) > 0).all()
 
 
-def test_relocation_goes_to_the_farthest_points(eager: Library) -> None:
+def test_relocation_goes_to_the_farthest_points(native: Library) -> None:
     x = np.asarray([[0.0], [1.0], [10.0], [10.0], [30.0]])
-    start = eager([[0.0], [100.0], [200.0]])
+    start = native([[0.0], [100.0], [200.0]])
     books: list[np.ndarray] = []
-    kmeans(eager(x), 3, init=start, callback=lambda _, __, book: books.append(eager.numpy(book)))
+    kmeans(native(x), 3, init=start, callback=lambda _, __, book: books.append(native.numpy(book)))
     np.testing.assert_allclose(books[1], [[10.2], [30.0], [10.0]], rtol=1e-6)
 
 
-def test_empty_keep_and_raise(eager: Library) -> None:
-    x, start = eager([[0.0], [1.0]]), eager([[0.5], [100.0]])
+def test_empty_keep_and_raise(native: Library) -> None:
+    x, start = native([[0.0], [1.0]]), native([[0.5], [100.0]])
     with pytest.warns(UserWarning, match="clusters are empty in the end") as caught:
         result = kmeans(x, 2, init=start, empty="keep")
     assert caught[0].filename == __file__
-    np.testing.assert_array_equal(eager.numpy(result.centroids), [[0.5], [100.0]])
+    np.testing.assert_array_equal(native.numpy(result.centroids), [[0.5], [100.0]])
     with pytest.raises(ClusterError, match="empty='relocate'"):
         kmeans(x, 2, init=start, empty="raise")
 
 
 @pytest.mark.parametrize("init", INITS)
-def test_fewer_distinct_points_than_clusters(eager: Library, kernel: str | None, init: str) -> None:
+def test_fewer_distinct_points_than_clusters(native: Library, kernel: str | None, init: str) -> None:
     x = np.repeat([[1.0, 2.0], [3.0, 4.0], [7.0, 0.0]], 8, axis=0)
     with pytest.warns(UserWarning, match="fewer distinct points") as caught:
-        result = kmeans(eager(x), 5, init=init, rng=0, kernel=kernel, tol=0)
+        result = kmeans(native(x), 5, init=init, rng=0, kernel=kernel, tol=0)
     assert len(caught) == 1
     assert float(result.inertia) == 0
     assert result.n_iter < 10
-    check(result, eager, x)
+    check(result, native, x)
 
 
-def test_tol_is_scikit_learns(eager: Library) -> None:
+def test_tol_is_scikit_learns(native: Library) -> None:
     x = np.random.default_rng(0).normal(size=(500, 2)) * 7
     shifts: list[np.ndarray] = []
     result = kmeans(
-        *(eager(x), 6),
-        init=eager(x[:6]),
+        *(native(x), 6),
+        init=native(x[:6]),
         tol=1e-2,
-        callback=lambda _, __, centroids: shifts.append(eager.numpy(centroids)),
+        callback=lambda _, __, centroids: shifts.append(native.numpy(centroids)),
     )
-    shifts.append(eager.numpy(result.centroids))
+    shifts.append(native.numpy(result.centroids))
     limit = 1e-2 * x.var(axis=0).mean()
     moved = [float(((b - a) ** 2).sum()) for a, b in pairwise(shifts)]
     assert all(shift > limit for shift in moved[:-1])
     assert moved[-1] <= limit
-    assert kmeans(eager(x), 6, init=eager(x[:6]), tol=np.inf).n_iter == 1
-    assert kmeans(eager(x), 6, init=eager(x[:6]), tol=0).n_iter > result.n_iter
+    assert kmeans(native(x), 6, init=native(x[:6]), tol=np.inf).n_iter == 1
+    assert kmeans(native(x), 6, init=native(x[:6]), tol=0).n_iter > result.n_iter
 
 
-def test_max_iter(eager: Library) -> None:
+def test_max_iter(native: Library) -> None:
     x = np.random.default_rng(0).normal(size=(500, 2))
-    result = kmeans(eager(x), 20, init=eager(x[:20]), max_iter=2)
+    result = kmeans(native(x), 20, init=native(x[:20]), max_iter=2)
     assert (result.n_iter, result.converged) == (2, False)
-    check(result, eager, eager.numpy(eager(x)))
+    check(result, native, native.numpy(native(x)))
 
 
-def test_restarts_keep_the_best(eager: Library) -> None:
+def test_restarts_keep_the_best(native: Library) -> None:
     x = np.random.default_rng(4).normal(size=(150, 2))
     books = [x[:8] + 0, x[20:28], x[50:58]]
-    single = [float(kmeans(eager(x), 8, init=eager(book)).inertia) for book in books]
+    single = [float(kmeans(native(x), 8, init=native(book)).inertia) for book in books]
     calls = iter(books)
-    result = kmeans(eager(x), 8, init=lambda x, k, rng: eager(next(calls)), n_init=3)
+    result = kmeans(native(x), 8, init=lambda x, k, rng: native(next(calls)), n_init=3)
     np.testing.assert_allclose(float(result.inertia), min(single), rtol=1e-6)
 
 
-def test_init_callable_gets_what_it_needs(eager: Library) -> None:
-    data = eager(blobs())
+def test_init_callable_gets_what_it_needs(native: Library) -> None:
+    data = native(blobs())
 
     def init(x: Any, n_clusters: int, rng: np.random.Generator) -> Any:
         assert type(x) is type(data)
         assert isinstance(rng, np.random.Generator)
-        return eager(blobs()[:n_clusters])
+        return native(blobs()[:n_clusters])
 
     assert kmeans(data, 3, init=init).centroids.shape == (3, 2)
 
 
-def test_the_callback_stops(eager: Library) -> None:
+def test_the_callback_stops(native: Library) -> None:
     seen = []
 
     def callback(iteration: int, inertia: float, centroids: Any) -> bool:
@@ -249,114 +258,114 @@ def test_the_callback_stops(eager: Library) -> None:
         seen.append(iteration)
         return iteration == 2
 
-    result = kmeans(eager(blobs(300, 2, 9, spread=2)), 9, init="random", n_init=1, rng=0, callback=callback)
+    result = kmeans(native(blobs(300, 2, 9, spread=2)), 9, init="random", n_init=1, rng=0, callback=callback)
     assert seen == [1, 2]
     assert (result.n_iter, result.converged) == (2, False)
 
 
-def test_interrupts_pass_and_touch_nothing(eager: Library) -> None:
+def test_interrupts_pass_and_touch_nothing(native: Library) -> None:
     x = blobs()
-    data = eager(x)
+    data = native(x)
 
     def callback(*_: Any) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         kmeans(data, 3, callback=callback)
-    np.testing.assert_array_equal(eager.numpy(data), eager.numpy(eager(x)))
+    np.testing.assert_array_equal(native.numpy(data), native.numpy(native(x)))
 
 
 @pytest.mark.parametrize("function", ["kmeans", "assign", "kmeans_plusplus"])
-def test_batches_are_as_if_alone(eager: Library, function: str) -> None:
+def test_batches_are_as_if_alone(native: Library, function: str) -> None:
     x = np.stack([blobs(40, 2, 3, seed=seed) for seed in range(4)])
     weights = np.random.default_rng(0).random((4, 40))
     if function == "kmeans":
-        whole: Any = kmeans(eager(x), 3, rng=1, sample_weight=eager(weights))
-        alone: Any = [kmeans(eager(x[b]), 3, rng=1, sample_weight=eager(weights[b])) for b in range(4)]
+        whole: Any = kmeans(native(x), 3, rng=1, sample_weight=native(weights))
+        alone: Any = [kmeans(native(x[b]), 3, rng=1, sample_weight=native(weights[b])) for b in range(4)]
     elif function == "assign":
-        whole = assign(eager(x), eager(x[:, :5]))
-        alone = [assign(eager(x[b]), eager(x[b, :5])) for b in range(4)]
+        whole = assign(native(x), native(x[:, :5]))
+        alone = [assign(native(x[b]), native(x[b, :5])) for b in range(4)]
     else:
-        whole = kmeans_plusplus(eager(x), 3, rng=1)
-        alone = [kmeans_plusplus(eager(x[b]), 3, rng=1) for b in range(4)]
+        whole = kmeans_plusplus(native(x), 3, rng=1)
+        alone = [kmeans_plusplus(native(x[b]), 3, rng=1) for b in range(4)]
     for field, parts in zip(whole, zip(*alone, strict=True), strict=True):
         np.testing.assert_array_equal(
-            eager.numpy(field),
-            np.stack([eager.numpy(eager(part) if np.isscalar(part) else part) for part in parts]),
+            native.numpy(field),
+            np.stack([native.numpy(native(part) if np.isscalar(part) else part) for part in parts]),
         )
 
 
-def test_cosine_is_k_means_on_the_sphere(eager: Library, kernel: str | None) -> None:
+def test_cosine_is_k_means_on_the_sphere(native: Library, kernel: str | None) -> None:
     rng = np.random.default_rng(0)
     x = blobs(100, 3, 4, spread=0.2) + 1e-3
     x *= rng.uniform(0.1, 50, size=(100, 1))
-    result = kmeans(eager(x), 4, metric="cosine", rng=0, kernel=kernel)
-    centroids = eager.numpy(result.centroids)
+    result = kmeans(native(x), 4, metric="cosine", rng=0, kernel=kernel)
+    centroids = native.numpy(result.centroids)
     np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, rtol=1e-6)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     cosines = unit @ centroids.T
-    np.testing.assert_array_equal(eager.numpy(result.labels), cosines.argmax(axis=1))
+    np.testing.assert_array_equal(native.numpy(result.labels), cosines.argmax(axis=1))
     np.testing.assert_allclose(float(result.inertia), (1 - cosines.max(axis=1)).sum(), rtol=1e-4)
-    labels, distances = assign(eager(x), result.centroids * 3, metric="cosine")
-    np.testing.assert_array_equal(eager.numpy(labels), eager.numpy(result.labels))
-    np.testing.assert_allclose(eager.numpy(distances), 1 - cosines.max(axis=1), atol=1e-6)
+    labels, distances = assign(native(x), result.centroids * 3, metric="cosine")
+    np.testing.assert_array_equal(native.numpy(labels), native.numpy(result.labels))
+    np.testing.assert_allclose(native.numpy(distances), 1 - cosines.max(axis=1), atol=1e-6)
 
 
 @pytest.mark.parametrize(("dtype", "offset"), [("float32", 1e6), ("float64", 1e9)])
-def test_offset_data(eager: Library, kernel: str | None, dtype: str, offset: float) -> None:
-    if dtype == "float64" and not eager.has_float64:
+def test_offset_data(native: Library, kernel: str | None, dtype: str, offset: float) -> None:
+    if dtype == "float64" and not native.has_float64:
         pytest.skip("no float64 here")
     x = (blobs(400, 3, 5, spread=1.0) * 20 + offset).astype(dtype)
-    result = kmeans(eager(x), 5, rng=0, kernel=kernel)
-    np.testing.assert_array_equal(eager.numpy(result.labels), nearest(x, eager.numpy(result.centroids)))
-    labels, distances = assign(eager(x), eager(x[:7]), kernel=kernel)
-    np.testing.assert_array_equal(eager.numpy(labels), nearest(x, x[:7]))
+    result = kmeans(native(x), 5, rng=0, kernel=kernel)
+    np.testing.assert_array_equal(native.numpy(result.labels), nearest(x, native.numpy(result.centroids)))
+    labels, distances = assign(native(x), native(x[:7]), kernel=kernel)
+    np.testing.assert_array_equal(native.numpy(labels), nearest(x, x[:7]))
     exact = np.sqrt(((x.astype("g")[:, None] - x[:7].astype("g")) ** 2).sum(axis=2).min(axis=1))
-    np.testing.assert_allclose(eager.numpy(distances), exact.astype(float), rtol=1e-6)
+    np.testing.assert_allclose(native.numpy(distances), exact.astype(float), rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
-def test_squares_out_of_range(eager: Library, kernel: str | None, size: float) -> None:
+def test_squares_out_of_range(native: Library, kernel: str | None, size: float) -> None:
     x = (blobs(100, 2, 3) * size).astype("float32")
-    result = kmeans(eager(x), 3, rng=0, kernel=kernel)
-    expected = kmeans(eager(blobs(100, 2, 3)), 3, rng=0)
-    np.testing.assert_array_equal(eager.numpy(result.labels), eager.numpy(expected.labels))
-    labels, distances = assign(eager(x), result.centroids)
-    np.testing.assert_array_equal(eager.numpy(labels), eager.numpy(result.labels))
-    assert np.isfinite(eager.numpy(distances)).all()
+    result = kmeans(native(x), 3, rng=0, kernel=kernel)
+    expected = kmeans(native(blobs(100, 2, 3)), 3, rng=0)
+    np.testing.assert_array_equal(native.numpy(result.labels), native.numpy(expected.labels))
+    labels, distances = assign(native(x), result.centroids)
+    np.testing.assert_array_equal(native.numpy(labels), native.numpy(result.labels))
+    assert np.isfinite(native.numpy(distances)).all()
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "bool"])
-def test_integers(eager: Library, dtype: str) -> None:
+def test_integers(native: Library, dtype: str) -> None:
     x = (
         (blobs(60, 3, 3) > 1).astype(dtype)
         if dtype == "bool"
         else np.abs(blobs(60, 3, 3)).round().astype(dtype)
     )
-    result = kmeans(eager(x), 2, rng=0)
+    result = kmeans(native(x), 2, rng=0)
     expected = kmeans(x.astype(float), 2, rng=0)
-    np.testing.assert_array_equal(eager.numpy(result.labels), expected.labels)
-    real = np.float32 if eager.name == "torch" or not eager.has_float64 else np.float64
-    assert eager.numpy(result.centroids).dtype == real
+    np.testing.assert_array_equal(native.numpy(result.labels), expected.labels)
+    real = np.float32 if native.name == "torch" or not native.has_float64 else np.float64
+    assert native.numpy(result.centroids).dtype == real
 
 
-def test_half_precision(eager: Library) -> None:
-    if eager.name == "array_api_strict":
+def test_half_precision(native: Library) -> None:
+    if native.name == "array_api_strict":
         pytest.skip("the standard has no float16")
     x = blobs(3000, 2, 3).astype("float16")
-    result = kmeans(eager(x), 3, rng=0)
-    assert result.centroids.dtype == eager.dtype("float16")
-    check(result, eager, x)
+    result = kmeans(native(x), 3, rng=0)
+    assert result.centroids.dtype == native.dtype("float16")
+    check(result, native, x)
 
 
-def test_plus_plus(eager: Library) -> None:
+def test_plus_plus(native: Library) -> None:
     x = blobs(100, 2, 4)
-    centroids, indices = kmeans_plusplus(eager(x), 6, rng=0)
-    np.testing.assert_array_equal(eager.numpy(centroids), eager.numpy(eager(x))[eager.numpy(indices)])
-    assert len(set(eager.numpy(indices).tolist())) == 6
+    centroids, indices = kmeans_plusplus(native(x), 6, rng=0)
+    np.testing.assert_array_equal(native.numpy(centroids), native.numpy(native(x))[native.numpy(indices)])
+    assert len(set(native.numpy(indices).tolist())) == 6
     more = [
-        float(assign(eager(x), kmeans_plusplus(eager(x), 6, n_local_trials=trials, rng=seed)[0])[1].sum())
-        if eager.name != "array_api_strict"
+        float(assign(native(x), kmeans_plusplus(native(x), 6, n_local_trials=trials, rng=seed)[0])[1].sum())
+        if native.name != "array_api_strict"
         else 0.0
         for trials in (1, 20)
         for seed in range(15)
@@ -441,10 +450,10 @@ def test_given_generators_move_on() -> None:
         ({"kernel": "fast"}, ValueError, r"`kernel` must be None or 'reference', got 'fast'"),
     ],
 )
-def test_errors(eager: Library, options: dict[str, Any], error: type[Exception], message: str) -> None:
-    options = {name: eager(v) if isinstance(v, np.ndarray) else v for name, v in options.items()}
+def test_errors(native: Library, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    options = {name: native(v) if isinstance(v, np.ndarray) else v for name, v in options.items()}
     with pytest.raises(error, match=message):
-        kmeans(**{"x": eager(blobs()), "n_clusters": 3, **options})
+        kmeans(**{"x": native(blobs()), "n_clusters": 3, **options})
 
 
 @pytest.mark.parametrize(
@@ -460,16 +469,16 @@ def test_errors(eager: Library, options: dict[str, Any], error: type[Exception],
         ([[1j, 2.0], [3.0, 4.0]], r"must be real"),
     ],
 )
-def test_bad_points(eager: Library, function: Any, x: Any, message: str) -> None:
+def test_bad_points(native: Library, function: Any, x: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        function(eager(x))
+        function(native(x))
 
 
-def test_zero_rows_have_no_direction(eager: Library) -> None:
+def test_zero_rows_have_no_direction(native: Library) -> None:
     x = blobs()
     x[7] = 0
     with pytest.raises(ValueError, match=r"`x` must have no rows of length zero with metric='cosine', row 7"):
-        kmeans(eager(x), 3, metric="cosine")
+        kmeans(native(x), 3, metric="cosine")
 
 
 def test_dask_is_refused_until_it_is_served() -> None:
@@ -484,15 +493,15 @@ def test_results_unpack() -> None:
     assert labels.shape == (60,)
 
 
-def test_nothing_is_modified_and_nothing_shared(eager: Library) -> None:
+def test_nothing_is_modified_and_nothing_shared(native: Library) -> None:
     x, start, weights = blobs(), blobs()[:3], np.ones(60)
-    data, book, mass = eager(x), eager(start), eager(weights)
+    data, book, mass = native(x), native(start), native(weights)
     result = kmeans(data, 3, init=book, sample_weight=mass)
     for array, before in ((data, x), (book, start), (mass, weights)):
-        np.testing.assert_array_equal(eager.numpy(array), eager.numpy(eager(before)))
-    if eager.name == "torch":
+        np.testing.assert_array_equal(native.numpy(array), native.numpy(native(before)))
+    if native.name == "torch":
         result.centroids.zero_()
-        assert (eager.numpy(book) != 0).any()
+        assert (native.numpy(book) != 0).any()
 
 
 def test_docstrings_show_the_table() -> None:
