@@ -220,6 +220,12 @@ def _is_number(value: Any) -> bool:
     return getattr(value, "ndim", None) == 0 and not _is_tracer(value)
 
 
+def being_compiled() -> bool:
+    """Whether `torch.compile` is following this call; torch is looked up, not imported."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_compiling()
+
+
 def _is_tracer(value: Any) -> bool:
     """Whether JAX is tracing this value; JAX is looked up, not imported."""
     jax = sys.modules.get("jax")

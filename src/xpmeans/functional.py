@@ -17,7 +17,7 @@ from xpmeans._core import initial
 from xpmeans._core.fit import Rules
 from xpmeans._core.precision import promoted, widest
 from xpmeans._core.restarts import Answer, best_of
-from xpmeans._dispatch import returned
+from xpmeans._dispatch import being_compiled, on_host, returned
 from xpmeans._kernels import select
 from xpmeans.capabilities import documented
 
@@ -207,6 +207,9 @@ def kmeans(
         assert callback is not None
         return bool(callback(int(n_iter), float(inertia), returned(inputs.user, centroids, inputs.dtype)))
 
+    def rounded(centroids: Any) -> Any:  # there and back, for NumPy has no bfloat16
+        return on_host(inputs.user, [returned(inputs.user, centroids, inputs.dtype)])[1][0]
+
     def solve(x: Any, weights: Any, book: Any) -> Answer:
         problem, mass, unit = _inputs.problem_of(inputs, x, k, weights, metric, book)
         chosen = select(problem, kernel)
@@ -237,6 +240,7 @@ def kmeans(
             relocate=empty == "relocate",
             spherical=metric == "cosine",
             unit=unit,
+            rounded=rounded,
             on_empty=_inputs.raise_empty if empty == "raise" else None,
             on_step=on_step if callback is not None else None,
         )
@@ -313,6 +317,10 @@ def assign(
     >>> labels, distances
     (array([0, 1], dtype=int32), array([1., 5.]))
     """
+    if being_compiled():
+        from xpmeans._kernels.torch import assign as operator
+
+        return operator(x, centroids, metric, kernel)  # type: ignore[no-any-return]
     _inputs.one_of("metric", metric, METRICS)
     inputs = _inputs.inputs_of("assign", x, centroids=centroids)
     dtype = promoted(inputs.user.xp, inputs.dtype, inputs.book_dtype)

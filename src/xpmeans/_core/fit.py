@@ -18,6 +18,7 @@ class Rules(NamedTuple):
     relocate: bool  # empty clusters to the farthest points
     spherical: bool  # centroids on the unit sphere
     unit: float  # what a weighted scaled square counts in the inertia
+    rounded: Callable[[Any], Any]  # centroids as the caller gets them, who may have half precision
     on_empty: Callable[[], None] | None  # called at once, on eager arrays
     on_step: Callable[[Any, Any, Any], bool] | None  # callback(n_iter, inertia, centroids), eager too
 

@@ -15,7 +15,7 @@ from xpmeans._kernels import Kernel
 class Answer(NamedTuple):
     """Labels are nearest to the centroids; inertia and counts are those of the labels."""
 
-    centroids: Any  # (k, d) in the result's dtype
+    centroids: Any  # (k, d) rounded to what the caller gets
     labels: Any  # (n,) int32
     inertia: Any  # () in the dtype of sums
     counts: Any  # (k,) points of each cluster, whatever their weights
@@ -39,7 +39,7 @@ def best_of(
 
     def run(i: Any) -> Answer:
         state = fit(problem, kernel, kernel_state, mass, first(i), rules)
-        centroids = cast(xp, state.centroids, problem.dtypes.result)
+        centroids = rules.rounded(state.centroids)
         labels, squares = kernel.assign(state.kernel_state, cast(xp, centroids, problem.dtypes.compute))
         inertia = xp.sum(squares * mass) * rules.unit
         return Answer(centroids, labels, inertia, _sizes(problem, labels), state.n_iter, state.converged)

@@ -1,0 +1,82 @@
+"""What is PyTorch's own: `torch.compile`, defaults that somebody changed, half precision."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import CHOSEN, blobs, nearest
+
+if "torch" not in CHOSEN:
+    pytest.skip("PyTorch is not under test", allow_module_level=True)
+
+import torch
+
+from xpmeans import assign, kmeans, kmeans_plusplus
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+def test_assign_compiles_in_one_piece(metric: str, dtype: torch.dtype) -> None:
+    def distortion(x: torch.Tensor, centroids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        labels, distances = assign(x + 9, centroids + 9, metric=metric)
+        return labels * 2, distances.mean()
+
+    x = torch.asarray(blobs(100, 3, 4) * 10).to(dtype)
+    compiled = torch.compile(distortion, fullgraph=True, backend="aot_eager")
+    for one, other in zip(compiled(x, x[:5]), distortion(x, x[:5]), strict=True):
+        assert one.dtype == other.dtype
+        torch.testing.assert_close(one, other)
+
+
+def test_the_operator_keeps_its_promises() -> None:
+    """Torch's own checks: shapes, dtypes and strides as announced, nothing aliased, nothing modified."""
+    from xpmeans._kernels import torch as operators
+
+    x = torch.asarray(blobs())
+    for points, book in ((x, x[:3]), (x.reshape(2, 30, 2), x[:3]), (x.float(), x[:3])):
+        torch.library.opcheck(
+            operators.assign, (points, book, "euclidean", None), test_utils=("test_schema", "test_faketensor")
+        )
+
+
+@pytest.fixture(params=["float64", "meta"])
+def changed(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A default dtype, or a default device, that is not torch's own."""
+    if request.param == "meta":
+        torch.set_default_device("meta")
+    else:
+        torch.set_default_dtype(torch.float64)
+    yield request.param
+    torch.set_default_device(None)
+    torch.set_default_dtype(torch.float32)
+
+
+def test_defaults_that_somebody_changed(changed: str) -> None:
+    x = torch.asarray(blobs().astype("float32"), device="cpu")
+    result = kmeans(x, 3, rng=0)
+    labels, distances = assign(x, result.centroids)
+    centroids, indices = kmeans_plusplus(x, 3, rng=0)
+    results: list[Any] = [*result[:4], labels, distances, centroids, indices]
+    assert {array.device.type for array in results} == {"cpu"}
+    assert {array.dtype for array in (result.centroids, distances, centroids)} == {torch.float32}
+    if changed == "float64":
+        assert kmeans(torch.asarray([[1], [5]]), 2, rng=0).centroids.dtype == torch.float64
+
+
+def test_bfloat16() -> None:
+    x = torch.asarray(blobs(500, 2, 3, spread=3.0)).bfloat16()
+    result = kmeans(x, 3, rng=0)
+    assert result.centroids.dtype == torch.bfloat16
+    expected = nearest(x.float().numpy(), result.centroids.float().numpy())
+    np.testing.assert_array_equal(result.labels.numpy(), expected)
+
+
+def test_gradients_are_left_alone() -> None:
+    x = torch.asarray(blobs()).requires_grad_()
+    result = kmeans(x, 3, rng=0)
+    assert x.requires_grad
+    assert not result.centroids.requires_grad
+    loss = (x - result.centroids[result.labels]).square().sum()
+    loss.backward()
+    assert x.grad is not None
