@@ -8,7 +8,8 @@ import pytest
 from conftest import Library, blobs, nearest
 
 import xpmeans._core.precision
-from xpmeans.vq import ClusterError, kmeans2
+from xpmeans._core import brute
+from xpmeans.vq import ClusterError, kmeans, kmeans2, vq
 
 pytestmark = pytest.mark.filterwarnings("ignore:One of the clusters is empty:UserWarning")
 
@@ -329,3 +330,36 @@ def test_random_draws_from_the_finite_points(lib: Library, shape: tuple[int, int
     centroid, label = run(lib, with_bad, 2, **options)
     np.testing.assert_allclose(centroid, expected, rtol=1e-5)
     np.testing.assert_array_equal(label[-2:], 0)
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 14])
+def test_small_values_beside_the_largest_number(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """`numpy.finfo(float).max` is a common fill value; SciPy keeps the others since its square overflows."""
+    monkeypatch.setattr(brute, "LIMIT", limit)
+    fill = np.finfo(float).max
+    code, dist = vq(np.array([[1e-8], [9e-8], [fill]]), np.array([[0.0], [1e-7], [fill]]))
+    np.testing.assert_array_equal(code, [0, 1, 2])
+    np.testing.assert_allclose(dist, [1e-8, 1e-8, 0], rtol=1e-9)
+    y = np.array([[0.0, 0], [1e-8, 0], [1e-6, 0], [1.01e-6, 0], [fill, fill]])
+    np.testing.assert_allclose(kmeans(y, y[[0, 2, 4]], thresh=1e-20)[1], 4e-9, rtol=1e-9)
+    x = np.zeros((2000, 1), "float32")
+    x[:4, 0] = np.finfo("float32").max, 1e-20, 3e-20, 1.1e-19
+    centroid, _ = kmeans2(x, np.array([[0.0], [1e-19], [x[0, 0]]], "float32"), 1, minit="matrix")
+    np.testing.assert_allclose(centroid[1], np.float32(1.1e-19), rtol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 14])
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+def test_centroids_that_float32_cannot_hold_attract_nothing(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(brute, "LIMIT", limit)
+    x = np.array([[0.0], [0.1], [1.0], [1.1]], np.float32)
+    book = np.array([[0.0], [1.0], [1e300]])
+    with pytest.warns(UserWarning, match="empty"):
+        centroid, label = kmeans2(x, book, iter=3, minit="matrix")
+    np.testing.assert_allclose(centroid[:2], [[0.05], [1.05]], rtol=1e-6)
+    np.testing.assert_array_equal(label, [0, 0, 1, 1])
+    codebook, distortion = kmeans(x, book)
+    np.testing.assert_allclose(codebook, [[0.05], [1.05]], rtol=1e-6)
+    np.testing.assert_allclose(distortion, 0.05, rtol=1e-6)

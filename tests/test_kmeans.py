@@ -40,6 +40,12 @@ def test_values(lib: Library, shape: tuple[int, ...], k: int) -> None:
         equal(lib, kmeans(lib(obs), lib(obs[:k])), scipy_vq.kmeans(obs, obs[:k]))
 
 
+def test_a_guess_of_integers(lib: Library) -> None:
+    book, distortion = kmeans(lib([[1.0, 2.0], [3.0, 2.0], [9.0, 9.0]]), lib([[1, 2], [9, 9]]))
+    np.testing.assert_allclose(lib.numpy(book), [[2, 2], [9, 9]])
+    np.testing.assert_allclose(float(distortion), 2 / 3, rtol=1e-6)
+
+
 def test_values_of_a_one_code_guess(lib: Library) -> None:
     """Defect 11: a guess on every library, for SciPy a count on torch and Dask and a TypeError on NumPy."""
     equal(

@@ -45,6 +45,20 @@ def test_float16(lib: Library) -> None:
     np.testing.assert_allclose(lib.numpy(result).astype(float), scipy_vq.whiten(X), rtol=5e-3)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_deviations_that_a_narrow_dtype_rounds_to_zero(lib: Library, dtype: str) -> None:
+    if dtype == "float16" and lib.name == "array_api_strict":
+        pytest.skip("the standard has no float16")
+    if dtype == "float32" and lib.name == "jax":
+        pytest.skip("XLA takes numbers below 1e-38 for zero")
+    x = np.zeros((1000, 1), dtype)
+    x[0] = 1e-6 if dtype == "float16" else 1e-44
+    scaled = lib.numpy(whiten(lib(x)))
+    assert scaled.dtype == dtype
+    np.testing.assert_allclose(scaled[0], np.sqrt(1000.0), rtol=0.002)
+    assert not scaled[1:].any()
+
+
 def test_complex(lib: Library) -> None:
     if lib.name == "array_api_strict":
         pytest.skip("the standard takes the variance of real numbers only")

@@ -70,7 +70,7 @@ def problem_of(
     else:
         reach = _finite("x", xp, x)
         if book is not None:
-            reach = reach.joined(measure(xp, book))
+            reach = reach.joined(measure(xp, book), dtypes.limit(xp))
         problem = make_problem(xp, device, x, k, dtypes, reach)
     unit = problem.scale**-2
     if metric == "cosine":

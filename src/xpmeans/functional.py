@@ -14,6 +14,7 @@ import numpy as np
 
 from xpmeans import _inputs
 from xpmeans._core import initial
+from xpmeans._core.distances import distances
 from xpmeans._core.fit import Rules
 from xpmeans._core.precision import promoted, widest
 from xpmeans._core.restarts import Answer, best_of
@@ -330,12 +331,14 @@ def assign(
         problem, *_ = _inputs.problem_of(inputs, x, book.shape[0], None, metric, book, wide)
         chosen = select(problem, kernel)
         state = chosen.start(problem.x, None, problem.plan)
-        labels, squares = chosen.assign(state, _inputs.centroids_of(problem, "centroids", book, metric))
-        distances = squares / 2 if metric == "cosine" else inputs.work.xp.sqrt(squares) / problem.scale
-        return labels, distances
+        nearest_to = _inputs.centroids_of(problem, "centroids", book, metric)
+        labels, squares = chosen.assign(state, nearest_to)
+        if metric == "cosine":
+            return labels, squares / 2
+        return labels, distances(problem, nearest_to, labels, squares) / problem.scale
 
-    labels, distances = _inputs.for_each(solve, inputs)
-    return returned(inputs.user, labels), returned(inputs.user, distances, dtype)
+    labels, lengths = _inputs.for_each(solve, inputs)
+    return returned(inputs.user, labels), returned(inputs.user, lengths, dtype)
 
 
 @documented

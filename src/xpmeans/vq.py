@@ -14,6 +14,7 @@ import array_api_extra as xpx
 
 from xpmeans import _arguments, _rng
 from xpmeans._core import seeding
+from xpmeans._core.distances import distances
 from xpmeans._core.lloyd import LIMIT, ClusterError, Refinement, lloyd, refine
 from xpmeans._core.precision import precision, promoted, widest
 from xpmeans._core.problem import make_problem
@@ -112,7 +113,10 @@ def whiten(obs: Any, check_finite: bool | None = None) -> Any:
     deviation, constant = deviations(xp, obs, user.device)
     if check_finite and xp.any(constant):
         warnings.warn(_CONSTANT, RuntimeWarning, stacklevel=2)
-    return obs / deviation
+    if not xp.isdtype(obs.dtype, "real floating"):
+        return obs / deviation
+    # Divided in the dtype of the deviation, which a narrower one may round to zero.
+    return xp.astype(xp.astype(obs, deviation.dtype, copy=False) / deviation, obs.dtype, copy=False)
 
 
 @documented
@@ -327,7 +331,7 @@ def kmeans(
         guess = _arguments.columns(k_or_guess)
         n_clusters, n_runs = guess.shape[0], 1
         precision(xp, guess.dtype, device)  # refuses what cannot be a code
-        reach = reach.joined(_arguments.reach_of(xp, guess, check_finite))
+        reach = reach.joined(_arguments.reach_of(xp, guess, check_finite), dtypes.limit(xp))
     else:
         n_clusters, n_runs = _arguments.whole_count(k_or_guess, check_finite), operator.index(iter)
         draws = _rng.draws(source)
@@ -498,7 +502,7 @@ def kmeans2(
     if given:
         centroids = _arguments.first_centroids(k, data)
         precision(xp, centroids.dtype, device)  # refuses what cannot be a centroid
-        reach = reach.joined(_arguments.reach_of(xp, centroids, check_finite))
+        reach = reach.joined(_arguments.reach_of(xp, centroids, check_finite), dtypes.limit(xp))
         n_clusters = centroids.shape[0]
     else:
         n_clusters = _arguments.count_of(k)
@@ -537,8 +541,9 @@ def _nearest(user: Context, obs: Any, code_book: Any, check_finite: bool) -> tup
     if 0 in x.shape:
         nothing = xp.zeros(x.shape[0], dtype=dtypes.sums, device=device)
         return xp.astype(nothing, xp.int32), nothing
-    reach = _arguments.reach_of(xp, x, check_finite).joined(_arguments.reach_of(xp, codes, check_finite))
+    reach = _arguments.reach_of(xp, x, check_finite)
+    reach = reach.joined(_arguments.reach_of(xp, codes, check_finite), dtypes.limit(xp))
     problem = make_problem(xp, device, x, codes.shape[0], dtypes, reach)
     kernel = select(problem)
     code, squares = kernel.assign(kernel.start(x, None, problem.plan), codes)
-    return code, xp.sqrt(squares) / problem.scale
+    return code, distances(problem, codes, code, squares) / problem.scale

@@ -72,7 +72,7 @@ class BruteForce:
         squares then round alike, and a tie stays one.
         """
         xp = self.xp
-        centroids = times(cast(xp, centroids, self.dtypes.sums), self.scale)
+        centroids = times(self.dtypes.held(xp, centroids, self.finite), self.scale)
         difference = columns - centroids.T[:, :, None]
         difference *= difference
         squares = xp.sum(difference, axis=0)

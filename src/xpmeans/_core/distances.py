@@ -1,8 +1,9 @@
-"""Squared distances by differences: they keep their digits far from the origin, where products lose them."""
+"""Distances by differences: they keep their digits far from the origin, where products lose them."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from xpmeans._core.precision import cast, times
+from xpmeans._core.precision import cast, is_one, times
 from xpmeans._core.problem import Problem
 from xpmeans._core.stream import Column, chunks
 
@@ -12,17 +13,43 @@ def squared_distances(problem: Problem, centroids: Any, labels: Any | None = Non
 
     NaN where the point or its centroid is not finite.
     """
+    squares = Column(problem.xp, problem.x.shape[0], problem.dtypes.sums, problem.device)
+    for rows, difference in _differences(problem, centroids, labels):
+        difference *= difference
+        squares.put(rows, problem.flow.row_sums(problem.xp, difference, problem.device))
+    return _finite_or_nan(problem, squares.value)
+
+
+def distances(problem: Problem, centroids: Any, labels: Any, squares: Any) -> Any:
+    """(n,) the same not squared, times the scale; `squares` are what `squared_distances` found.
+
+    Where there is a scale, each row is taken in units of its largest difference: next to a value that is
+    brought down so that its square stays in range, the squares of others would vanish (1e-8 beside 1e308).
+    """
+    xp = problem.xp
+    if is_one(problem.scale):
+        return xp.sqrt(squares)
+    lengths = Column(xp, problem.x.shape[0], problem.dtypes.sums, problem.device)
+    for rows, difference in _differences(problem, centroids, labels):
+        largest = xp.max(xp.abs(difference), axis=1)
+        difference /= xp.where(largest > 0, largest, 1.0)[:, None]
+        difference *= difference
+        lengths.put(rows, largest * xp.sqrt(problem.flow.row_sums(xp, difference, problem.device)))
+    return _finite_or_nan(problem, lengths.value)
+
+
+def _differences(problem: Problem, centroids: Any, labels: Any | None) -> Iterator[tuple[slice, Any]]:
+    """Chunks of scaled points less their centroids."""
     xp, dtype = problem.xp, problem.dtypes.sums
-    n = problem.x.shape[0]
-    centroids = cast(xp, centroids, dtype) * problem.scale
-    squares = Column(xp, n, dtype, problem.device)
-    for rows in chunks(n, problem.plan.rows):
+    centroids = problem.dtypes.held(xp, centroids, problem.finite) * problem.scale
+    for rows in chunks(problem.x.shape[0], problem.plan.rows):
         points = cast(xp, problem.x[rows, ...], dtype)
         own = centroids if labels is None else xp.take(centroids, labels[rows], axis=0)
         if not problem.finite:  # infinities less infinities would warn
             points = xp.where(xp.isfinite(points), points, xp.nan)
-        difference = times(points, problem.scale) - own
-        difference *= difference
-        squares.put(rows, problem.flow.row_sums(xp, difference, problem.device))
-    found = squares.value
-    return found if problem.finite else xp.where(xp.isfinite(found), found, xp.nan)
+        yield rows, times(points, problem.scale) - own
+
+
+def _finite_or_nan(problem: Problem, found: Any) -> Any:
+    """NaN instead of infinity, where not all values are finite."""
+    return found if problem.finite else problem.xp.where(problem.xp.isfinite(found), found, problem.xp.nan)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xpmeans._core.distances import squared_distances
+from xpmeans._core.distances import distances, squared_distances
 from xpmeans._core.loop import iterate
 from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem
@@ -78,13 +78,14 @@ def refine(problem: Problem, kernel: Kernel, kernel_state: Any, book: Any, thres
 
     def step(state: Refinement) -> Refinement:
         kernel_state, (labels, sums, counts) = kernel.step(state.kernel_state, state.book)
-        distances = xp.sqrt(squared_distances(problem, state.book, labels))
-        if not problem.finite:
-            distances = xp.where(xp.isfinite(distances), distances, 0.0)
         n_points = float(xp.sum(counts))
         if n_points == 0:  # not one point is finite
             return state._replace(distortion=math.nan, settled=True)
-        distortion = float(xp.sum(distances)) / n_points / problem.scale
+        squares = squared_distances(problem, state.book, labels)
+        lengths = distances(problem, state.book, labels, squares)
+        if not problem.finite and xp.any(xp.isfinite(lengths)):  # else not one code is finite
+            lengths = xp.where(xp.isfinite(lengths), lengths, 0.0)
+        distortion = float(xp.sum(lengths)) / n_points / problem.scale
         if not xp.all(counts):
             kept = xp.nonzero(counts)[0]
             sums, counts = xp.take(sums, kept, axis=0), xp.take(counts, kept)
@@ -100,5 +101,5 @@ def refine(problem: Problem, kernel: Kernel, kernel_state: Any, book: Any, thres
             kernel_state=kernel_state,
         )
 
-    start = Refinement(book, math.inf, False, 0, book, kernel_state)
+    start = Refinement(book, math.inf, False, 0, cast(xp, book, problem.dtypes.sums), kernel_state)
     return iterate(step, start, lambda state: state.settled or state.n_iter == LIMIT)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from xpmeans._core.distances import squared_distances
 from xpmeans._core.plan import Plan
-from xpmeans._core.precision import Precision, cast, times
+from xpmeans._core.precision import Precision, cast, is_one, times
 from xpmeans._core.problem import Problem
 from xpmeans._core.stream import Column, PairwiseSum, chunks
 from xpmeans._kernels import Step
@@ -129,6 +129,8 @@ class Reference:
                 weights = weights * cast(xp, single, sums)
                 open_points, unit = True, False
             if collect is not None:
+                if not is_one(self.scale):
+                    points = self._scaled(state.x[rows, ...], sums)  # its small values may be gone
                 collect(members, points, weights, unit)
         label = labels.value
         if open_points:
@@ -156,7 +158,7 @@ class Reference:
         for first in range(1, int(found) + 1, block):
             order = xp.arange(first, first + block, dtype=xp.int32, device=self.device)
             place = xp.searchsorted(rank, xp.minimum(order, found))
-            points = cast(xp, self._scaled(xp.take(state.x, place, axis=0)), sums)
+            points = self._scaled(xp.take(state.x, place, axis=0), sums)
             answer = self._decide(points, book, state.shift)
             answers.append(answer)
             if collect is not None:
@@ -178,18 +180,34 @@ class Reference:
             candidates = scores <= xp.min(scores, axis=0) + slack
             if xp.all(xp.sum(cast(xp, candidates, xp.int32), axis=0) == 1):
                 return cast(xp, xp.argmin(scores, axis=0), xp.int32)
-        squares = xp.zeros(
-            (points.shape[0], book.plain.shape[0]),
-            dtype=points.dtype,
-            device=self.device,
-        )
-        for column in range(points.shape[1]):
-            difference = points[:, column, None] - book.plain[None, :, column]
-            difference *= difference
-            squares += difference
+        distances = self._differences(points, book)
         if not self.finite:
-            squares = xp.where(xp.isfinite(book.half_squares), squares, xp.inf)
-        return cast(xp, xp.argmin(squares, axis=1), xp.int32)
+            distances = xp.where(xp.isfinite(book.half_squares), distances, xp.inf)
+        return cast(xp, xp.argmin(distances, axis=1), xp.int32)
+
+    def _differences(self, points: Any, book: Book) -> Any:
+        """Squared distances (m, k) of a few points from all centroids.
+
+        With a scale, distances: each pair in units of its largest difference, for see `distances.distances`.
+        """
+        xp, shape = self.xp, (points.shape[0], book.plain.shape[0])
+
+        def difference(column: int) -> Any:
+            return points[:, column, None] - book.plain[None, :, column]
+
+        largest = xp.zeros(shape, dtype=points.dtype, device=self.device)
+        if not is_one(self.scale):
+            for column in range(points.shape[1]):
+                largest = xp.maximum(largest, xp.abs(difference(column)))
+        unit = xp.where(largest > 0, largest, 1.0)
+        squares = xp.zeros_like(largest)
+        for column in range(points.shape[1]):
+            part = difference(column)
+            if not is_one(self.scale):
+                part /= unit
+            part *= part
+            squares += part
+        return squares if is_one(self.scale) else largest * xp.sqrt(squares)
 
     def _slack(self, book: Book, norms: Any, dtype: Any) -> Any:
         """Twice the bound on a score's rounding, for points of these norms: (n,) in `dtype`.
@@ -213,7 +231,7 @@ class Reference:
     def _book(self, shift: Any, centroids: Any) -> Book:
         """Centroids scaled and shifted like the points; a centroid that is not finite at infinity."""
         xp = self.xp
-        points = times(cast(xp, centroids, self.dtypes.sums), self.scale)
+        points = times(self.dtypes.held(xp, centroids, self.finite), self.scale)
         plain, points = points, points - shift
         half_squares = xp.sum(points * points, axis=1) * 0.5
         if not self.finite:
@@ -234,9 +252,9 @@ class Reference:
         first = xp.zeros(1, dtype=xp.bool, device=self.device)
         return xp.take(xp.concat([first, same]), xp.argsort(order))
 
-    def _scaled(self, points: Any) -> Any:
-        """Points of one chunk in the dtype of scores, free of overflow."""
-        points = times(cast(self.xp, points, self.dtypes.compute), self.scale)
+    def _scaled(self, points: Any, dtype: Any = None) -> Any:
+        """Points of one chunk, free of overflow; in the dtype of scores if not in another."""
+        points = times(cast(self.xp, points, dtype or self.dtypes.compute), self.scale)
         if not self.finite:
             points = self.xp.where(self.xp.isfinite(points), points, 0.0)
         return points

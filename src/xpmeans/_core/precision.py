@@ -16,6 +16,15 @@ class Precision(NamedTuple):
     compute: Any  # scores and centroids: at least float32
     sums: Any  # sums and settled distances: float64 where the device has it
 
+    def held(self, xp: ModuleType, centroids: Any, finite: bool) -> Any:
+        """Centroids in the dtype of sums, NaN where the dtype of scores cannot hold them."""
+        wide = cast(xp, centroids, self.sums)
+        return wide if finite else xp.where(xp.abs(wide) <= self.limit(xp), wide, xp.nan)
+
+    def limit(self, xp: ModuleType) -> float:
+        """Largest number that can be computed with."""
+        return float(xp.finfo(self.compute).max)
+
 
 def precision(xp: ModuleType, dtype: Any, device: Any) -> Precision:
     """Choose the dtypes for data of `dtype`; integers become the library's default real dtype.
@@ -59,9 +68,14 @@ def cast(xp: ModuleType, x: Any, dtype: Any) -> Any:
     return x if x.dtype == dtype else xp.astype(x, dtype)
 
 
+def is_one(scale: Any) -> bool:
+    """Whether a scale is known to be 1; under a trace it is an array."""
+    return isinstance(scale, float) and scale == 1
+
+
 def times(points: Any, scale: Any) -> Any:
-    """Points scaled; themselves where the scale is the number 1. Under a trace it is an array."""
-    return points if isinstance(scale, float) and scale == 1 else points * scale
+    """Points scaled, or themselves."""
+    return points if is_one(scale) else points * scale
 
 
 class Reach(NamedTuple):
@@ -70,8 +84,10 @@ class Reach(NamedTuple):
     largest: float  # magnitude among those that are finite
     finite: bool  # whether all are
 
-    def joined(self, other: "Reach") -> "Reach":
-        """Reach of two arrays together."""
+    def joined(self, other: "Reach", limit: float) -> "Reach":
+        """Reach of two arrays together; values of the other one beyond `limit` count as infinite."""
+        if other.largest > limit:
+            return Reach(self.largest, finite=False)
         return Reach(max(self.largest, other.largest), self.finite and other.finite)
 
 

@@ -7,7 +7,7 @@ from xpmeans._core.precision import cast, widest
 
 
 def deviations(xp: ModuleType, x: Any, device: Any) -> tuple[Any, Any]:
-    """Standard deviation of each column, 1 where it is constant, and which columns are.
+    """Standard deviation of each column in the widest dtype, 1 where it is constant, and which columns are.
 
     Variances are summed in the widest dtype: float32 sums of 400,000 values near 1000 are off by 5e-4 of
     the values, and with them the deviations. A constant column is found by its extremes as well, since its
@@ -21,5 +21,4 @@ def deviations(xp: ModuleType, x: Any, device: Any) -> tuple[Any, Any]:
     parts = [x] if is_real else [xp.real(x), xp.imag(x)]
     extremes = [xp.max(part, axis=0) == xp.min(part, axis=0) for part in parts]
     constant = (same | (extremes[0] & extremes[-1])) & xp.isfinite(variance)
-    deviation = xp.sqrt(xp.where(constant, xp.ones_like(variance), variance))
-    return (cast(xp, deviation, x.dtype) if is_real else deviation), constant
+    return xp.sqrt(xp.where(constant, xp.ones_like(variance), variance)), constant

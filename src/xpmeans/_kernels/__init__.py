@@ -59,6 +59,7 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
     """Pick the kernel for a problem, or the one of this name."""
     from xpmeans._core.brute import LIMIT, BruteForce
     from xpmeans._core.nearest import Reference
+    from xpmeans._core.precision import is_one
 
     n, d, k, *_ = problem.plan
     if problem.flow is not EAGER:
@@ -67,5 +68,6 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
         return Traced(problem.xp, problem.device, problem.dtypes, problem.scale)
     if name not in (None, "reference"):
         raise ValueError(f"`kernel` must be None or 'reference', got {name!r}.")
-    kernel = BruteForce if n * d * k <= LIMIT and name is None else Reference
+    small = n * d * k <= LIMIT and is_one(problem.scale)
+    kernel = BruteForce if small and name is None else Reference
     return kernel(problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)

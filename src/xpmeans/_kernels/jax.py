@@ -123,7 +123,7 @@ class Traced(Reference):
         half_squares = cast(self.xp, half_squares, self.dtypes.compute)[:, None]
 
         def members(points: Any, weights: Any, labels: Any) -> tuple[Any, Any]:
-            weighted = cast(self.xp, points, dtype) * weights[:, None]
+            weighted = points * weights[:, None]
             return (
                 jax.ops.segment_sum(weighted, labels, num_segments=k),
                 jax.ops.segment_sum(weights, labels, num_segments=k),
@@ -142,6 +142,7 @@ class Traced(Reference):
             label = jnp.argmax(candidates, axis=0).astype(jnp.int32)
             alone = jnp.sum(candidates, axis=0) == 1
             fresh = first + jnp.arange(plan.rows) >= i * plan.rows  # the last chunk overlaps
+            points = self._scaled(part(state.x), dtype)
             term = members(points, jnp.where(alone & fresh, part(state.weights), 0.0), label)
             return (
                 lax.dynamic_update_slice_in_dim(labels, label, first, 0),
@@ -161,8 +162,8 @@ class Traced(Reference):
             first, labels, sums, counts = carry
             order = first + jnp.arange(plan.block, dtype=jnp.int32)
             place = jnp.searchsorted(rank, jnp.minimum(order, found))
-            points = cast(self.xp, self._scaled(state.x[place]), dtype)
-            answer = self._by_differences(points, book)
+            points = self._scaled(state.x[place], dtype)
+            answer = jnp.argmin(self._differences(points, book), axis=1).astype(jnp.int32)
             weights = jnp.where(order <= found, state.weights[place], 0.0)  # the last block is filled up
             term = members(points, weights, answer)
             return (
@@ -176,12 +177,20 @@ class Traced(Reference):
         _, labels, sums, counts = lax.while_loop(lambda carry: carry[0] <= found, block, start)
         return labels, sums, counts
 
-    def _by_differences(self, points: Any, book: Book) -> Any:
-        """Nearest centroid of a few points, one column after the other."""
+    def _differences(self, points: Any, book: Book) -> Any:
+        """Distances (m, k) of a few points from all centroids, each in units of its largest difference."""
 
-        def column(i: Any, squares: Any) -> Any:
-            difference = points[:, i, None] - book.plain[None, :, i]
-            return squares + difference * difference
+        def difference(column: Any) -> Any:
+            return points[:, column, None] - book.plain[None, :, column]
 
-        squares = jnp.zeros((points.shape[0], book.plain.shape[0]), points.dtype)
-        return jnp.argmin(lax.fori_loop(0, points.shape[1], column, squares), axis=1).astype(jnp.int32)
+        def larger(column: Any, largest: Any) -> Any:
+            return jnp.maximum(largest, jnp.abs(difference(column)))
+
+        zeros = jnp.zeros((points.shape[0], book.plain.shape[0]), points.dtype)
+        largest = lax.fori_loop(0, points.shape[1], larger, zeros)
+        unit = jnp.where(largest > 0, largest, 1.0)
+
+        def add(column: Any, squares: Any) -> Any:
+            return squares + jnp.square(difference(column) / unit)
+
+        return largest * jnp.sqrt(lax.fori_loop(0, points.shape[1], add, zeros))
