@@ -116,6 +116,15 @@ def test_summary_names_file_size_and_colors(photo: Path, capsys: pytest.CaptureF
     )
 
 
+def test_a_link_stays_a_link(photo: Path) -> None:
+    link, target = photo.with_name("link.png"), photo.with_name("target.png")
+    target.touch()
+    link.symlink_to(target)
+    assert cli.main(["quantize", str(photo), str(link), "--colors", "3"]) == 0
+    assert link.is_symlink()
+    assert target.stat().st_size > 0
+
+
 def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
     Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "in.png")
     assert colors(quantize(tmp_path / "in.png")).tolist() == [[255, 255, 255]]
@@ -340,6 +349,27 @@ def test_backends_shows_the_matrix(capsys: pytest.CaptureFixture[str]) -> None:
         assert [line.split(maxsplit=1)[0] for line in section[1:]] == [row[0] for row in support.table()]
         for line, row in zip(section[1:], support.table(), strict=True):
             assert line.split() == " ".join(row).split()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_nowhere_to_print() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "xpmeans", "backends"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr == "xpmeans: error: cannot print: No space left on device\n"
+
+
+def test_a_reader_who_has_seen_enough() -> None:
+    code = "import time; time.sleep(1); from xpmeans import cli; raise SystemExit(cli.main(['backends']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
 
 
 def test_backends_aligns_columns_in_a_terminal(

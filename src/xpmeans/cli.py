@@ -70,12 +70,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, 2 for what the user can mend (one line on stderr says it), or 130 when stopped
-        from the keyboard.
+        Exit code: 0, 2 for what the user can mend (one line on stderr says it) and when nobody reads what is
+        printed, or 130 when stopped from the keyboard.
     """
     try:
         arguments = _parser().parse_args(argv)
         arguments.run(arguments)
+        sys.stdout.flush()
+    except OSError as error:  # of the terminal; those of files are mended where they arise
+        with open(os.devnull, "w") as nowhere:  # or Python tries once more when it ends
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # a reader may have seen enough: `xpmeans backends | head`
+            print(f"xpmeans: error: cannot print: {_line(error)}", file=sys.stderr)
+        return 2
     except CommandError as error:
         print(f"xpmeans: error: {error}", file=sys.stderr)
         return 2
@@ -263,7 +270,8 @@ def _rgb(picture: "Image") -> "Image":
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when the block is done, and leaves nothing if it fails."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    path = path.resolve()  # the file that a link names, not the link
+    part = path.with_name(f".{os.getpid()}.part")
     try:
         try:
             with part.open("wb") as file:
