@@ -62,12 +62,12 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
     from xpmeans._core.precision import is_one
 
     n, d, k, *_ = problem.plan
+    if name not in (None, "reference"):
+        raise ValueError(f"`kernel` must be None or 'reference', got {name!r}.")
     if problem.flow is not EAGER:
         from xpmeans._kernels.jax import Traced
 
         return Traced(problem.xp, problem.device, problem.dtypes, problem.scale)
-    if name not in (None, "reference"):
-        raise ValueError(f"`kernel` must be None or 'reference', got {name!r}.")
     small = n * d * k <= LIMIT and is_one(problem.scale)
     kernel = BruteForce if small and name is None else Reference
     return kernel(problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)
