@@ -110,7 +110,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    session.install("mypy==2.4.1", "-e", ".[cli]")
+    install(session, ["torch", "jax"], "mypy==2.4.1", "-e", ".[cli]")
     session.run("mypy")
 
 
