@@ -204,6 +204,22 @@ def test_fewer_distinct_points_than_clusters(native: Library, kernel: str | None
     check(result, native, x)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rounded_means_of_copies_are_no_reason_to_relocate(native: Library, dtype: str) -> None:
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(6, 2)).astype(dtype)
+        with pytest.warns(UserWarning, match="fewer distinct points"):
+            result = kmeans(
+                *(native(np.concatenate([x, x])), 9),
+                init=native(np.concatenate([x, x[:3]])),
+                sample_weight=native(rng.integers(1, 4, size=12)),
+                tol=0,
+            )
+        assert result.converged
+        assert result.n_iter < 10
+
+
 def test_tol_is_scikit_learns(native: Library) -> None:
     x = np.random.default_rng(0).normal(size=(500, 2)) * 7
     shifts: list[np.ndarray] = []

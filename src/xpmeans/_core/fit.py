@@ -83,11 +83,15 @@ def _relocated(problem: Problem, mass: Any, means: Any, old: Any, labels: Any, e
     """Scaled means with each empty cluster moved to the point that is then farthest from all centroids.
 
     One after the other, in the order of the clusters: a point's copies are near once it is taken, so that no
-    two clusters go to one place, and it ends when no point lies away from its centroid.
+    two clusters go to one place, and it ends when no point lies away from its centroid. The mean of a point's
+    copies may round to a neighbour of it, which is not away: two clusters would take turns for ever.
     """
     xp = problem.xp
     order = xp.arange(means.shape[0], device=problem.device)
-    nearest = xp.where(mass > 0, squared_distances(problem, old, labels), 0.0)
+    nearest = squared_distances(problem, old, labels)
+    origin = xp.zeros((1, means.shape[1]), dtype=means.dtype, device=problem.device)
+    rounding = (2 * float(xp.finfo(problem.dtypes.compute).eps)) ** 2 * squared_distances(problem, origin)
+    nearest = xp.where((mass > 0) & (nearest > rounding), nearest, 0.0)
 
     def step(state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         means, empty, nearest = state
