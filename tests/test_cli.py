@@ -125,6 +125,25 @@ def test_a_link_stays_a_link(photo: Path) -> None:
     assert target.stat().st_size > 0
 
 
+def test_permissions_stay(photo: Path) -> None:
+    private = photo.with_name("private.png")
+    private.touch(mode=0o600)
+    assert cli.main(["quantize", str(photo), str(private), "--colors", "3"]) == 0
+    assert private.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_to_itself_is_one_line(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loop = photo.with_name("loop.png")
+    loop.symlink_to(loop)
+    assert cli.main(["quantize", str(photo), str(loop), "--colors", "3"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_closed_output_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["backends"]) == 0
+
+
 def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
     Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "in.png")
     assert colors(quantize(tmp_path / "in.png")).tolist() == [[255, 255, 255]]

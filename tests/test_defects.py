@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from conftest import Library, blobs, nearest
 
+import xpmeans
 import xpmeans._core.precision
 from xpmeans._core import brute
-from xpmeans.vq import ClusterError, kmeans, kmeans2, vq
+from xpmeans.vq import ClusterError, kmeans, kmeans2, vq, whiten
 
 pytestmark = pytest.mark.filterwarnings("ignore:One of the clusters is empty:UserWarning")
 
@@ -363,3 +364,39 @@ def test_centroids_that_float32_cannot_hold_attract_nothing(
     codebook, distortion = kmeans(x, book)
     np.testing.assert_allclose(codebook, [[0.05], [1.05]], rtol=1e-6)
     np.testing.assert_allclose(distortion, 0.05, rtol=1e-6)
+
+
+def test_random_draws_beyond_the_largest_number() -> None:
+    x = np.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]] * 8) * 1.7e308
+    for seed in range(20):
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # empty clusters
+            centroid, label = kmeans2(x, 3, rng=seed, iter=1)
+        assert np.isfinite(centroid).all()
+        assert len(set(label.tolist())) > 1
+
+
+def test_results_are_not_the_callers_arrays() -> None:
+    guess, nothing = np.ones((2, 3)), np.empty((0, 3))
+    book, _ = kmeans(np.full((5, 3), np.nan), guess, check_finite=False)
+    assert not np.shares_memory(book, guess)
+    assert whiten(nothing) is not nothing
+
+
+@pytest.mark.parametrize("kind", ["masked", "times", "text"])
+def test_dask_arrays_of_what_is_no_number(kind: str) -> None:
+    da = pytest.importorskip("dask.array")
+    array = {
+        "masked": lambda: da.ma.masked_greater(da.ones((3, 2)), 0),
+        "times": lambda: da.from_array(np.array([1, 2, 3], "M8[s]")),
+        "text": lambda: da.from_array(np.array(["a", "b"])),
+    }[kind]()
+    with xpmeans.array_api(True), pytest.raises(TypeError, match="supported"):
+        whiten(array)
+
+
+def test_whiten_keeps_long_doubles() -> None:
+    if np.finfo(np.longdouble).maxexp <= 1024:
+        pytest.skip("a long double is a double here")
+    scaled = whiten(np.array([1, 2, 3], np.longdouble) * np.longdouble("1e400"))
+    assert scaled.dtype == np.longdouble
+    np.testing.assert_allclose(scaled, np.array([1, 2, 3]) / np.sqrt(2 / 3), rtol=1e-15)

@@ -407,13 +407,17 @@ def test_dask_masked_chunks_are_refused() -> None:
     import dask.array as da
 
     masked = da.from_array(np.ma.masked_array(X, mask=X > 5))
-    with (
-        xpmeans.array_api(True),
-        pytest.raises(TypeError, match=r"`dask\.array` with numpy\.MaskedArray chunks"),
-    ):
-        kmeans2(masked, 3)
-    with pytest.raises(TypeError, match="MaskedArray"):
-        kmeans2(masked, 3)
+    undeclared = da.from_array(X).map_blocks(
+        lambda x: np.ma.masked_array(x, mask=x > 5), meta=np.empty((0, 0))
+    )
+    with xpmeans.array_api(True):
+        with pytest.raises(TypeError, match=r"`numpy\.ma\.MaskedArray` are not supported"):
+            kmeans2(masked, 3)
+        with pytest.raises(TypeError, match=r"`dask\.array` with numpy\.MaskedArray chunks"):
+            kmeans2(undeclared, 3)
+    for data in (masked, undeclared):
+        with pytest.raises(TypeError, match="MaskedArray"):
+            kmeans2(data, 3)
 
 
 def test_subclasses_become_plain_arrays() -> None:

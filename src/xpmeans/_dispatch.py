@@ -107,6 +107,8 @@ def dispatch(**inputs: Any) -> tuple[Context, list[Any]]:
             values[name] = value = _numeric(value)
             contexts[name] = _context(value)
         elif compat.is_array_api_obj(value):
+            if compat.is_dask_array(value) and isinstance(value._meta, np.ndarray):
+                _numeric(value._meta)  # refuses text, times and masks without computing anything
             contexts[name] = _context(value)
         else:
             values[name] = _numeric(_listed(name, value))

@@ -7,6 +7,7 @@ import argparse
 import importlib
 import os
 import platform
+import shutil
 import sys
 import unicodedata
 import warnings
@@ -73,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0, 2 for what the user can mend (one line on stderr says it) and when nobody reads what is
         printed, or 130 when stopped from the keyboard.
     """
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         arguments = _parser().parse_args(argv)
         arguments.run(arguments)
@@ -270,16 +273,18 @@ def _rgb(picture: "Image") -> "Image":
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when the block is done, and leaves nothing if it fails."""
-    path = path.resolve()  # the file that a link names, not the link
-    part = path.with_name(f".{os.getpid()}.part")
     try:
+        target = path.resolve()  # the file that a link names, not the link
+        part = target.with_name(f".{os.getpid()}.part")
         try:
             with part.open("wb") as file:
+                if target.exists():
+                    shutil.copymode(target, part)  # who may read it stays as it was
                 yield file
-            os.replace(part, path)
+            os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # a link that leads to itself is a RuntimeError
         raise CommandError(f"cannot write '{path}': {_line(error)}") from error
 
 

@@ -307,7 +307,7 @@ def assign(
 
     Notes
     -----
-    The time is O(n k d), the extra memory a few MiB and some 30 bytes a point.
+    The time is O(n k d), the extra memory a few MiB and up to 60 bytes a point.
 
     {support}
 

@@ -107,7 +107,7 @@ def whiten(obs: Any, check_finite: bool | None = None) -> Any:
     if not xp.isdtype(obs.dtype, ("real floating", "complex floating")):
         obs = xp.astype(obs, precision(xp, obs.dtype, user.device).result)
     if 0 in obs.shape:
-        return obs
+        return xp.asarray(obs, copy=True)
     if check_finite and not xp.all(xp.isfinite(obs)):
         raise ValueError("array must not contain infs or NaNs")
     deviation, constant = deviations(xp, obs, user.device)
@@ -160,9 +160,9 @@ def vq(obs: Any, code_book: Any, check_finite: bool = True) -> tuple[Any, Any]:
     is computed once. If `obs` and `code_book` both hold integers or booleans, the dtypes are those that
     SciPy has then: the library's default index dtype, and float64.
 
-    The time is O(n k d), the extra memory some 30 bytes an observation and a few MiB: n x k numbers are never
-    held. Distances are taken from differences, so that they keep their digits far from the origin, and do not
-    overflow before their result does.
+    The time is O(n k d), the extra memory up to 60 bytes an observation and a few MiB: n x k numbers are
+    never held. Distances are taken from differences, so that they keep their digits far from the origin,
+    and do not overflow before their result does.
 
     {support}
 

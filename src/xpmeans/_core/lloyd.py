@@ -17,6 +17,8 @@ LIMIT = 10_000
 class ClusterError(Exception):
     """A cluster is empty, and an error was asked for."""
 
+    __module__ = "xpmeans.vq"  # where users find it
+
 
 class Lloyd(NamedTuple):
     """Where the iteration stands; labels are nearest to the centroids before the last update."""
@@ -80,7 +82,8 @@ def refine(problem: Problem, kernel: Kernel, kernel_state: Any, book: Any, thres
         kernel_state, (labels, sums, counts) = kernel.step(state.kernel_state, state.book)
         n_points = float(xp.sum(counts))
         if n_points == 0:  # not one point is finite
-            return state._replace(distortion=math.nan, settled=True)
+            book = xp.asarray(state.book, copy=True)  # it may be the caller's
+            return state._replace(book=book, distortion=math.nan, settled=True)
         squares = squared_distances(problem, state.book, labels)
         lengths = distances(problem, state.book, labels, squares)
         if not problem.finite and xp.any(xp.isfinite(lengths)):  # else not one code is finite

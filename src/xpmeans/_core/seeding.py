@@ -78,7 +78,9 @@ def gaussian(problem: Problem, k: int, draws: Draws) -> Any:
             scatter.add(centred.T @ centred)
         factor = _cholesky(xp, scatter.value / freedom, device)
         spread = xp.asarray(draws.normal((k, d)), dtype=dtype, device=device) @ factor.T
-    return (spread + mean) / scale
+    # Draws beyond what centroids can hold would become infinite, and take no part in the scores.
+    limit = problem.dtypes.limit(xp) * scale
+    return xp.clip(spread + mean, -limit, limit) / scale
 
 
 def _cholesky(xp: ModuleType, covariance: Any, device: Any) -> Any:

@@ -16,7 +16,9 @@ def deviations(xp: ModuleType, x: Any, device: Any) -> tuple[Any, Any]:
     finite.
     """
     is_real = xp.isdtype(x.dtype, "real floating")
-    variance = xp.var(cast(xp, x, widest(xp, device)) if is_real else x, axis=0)
+    wide = widest(xp, device)
+    narrow = is_real and xp.finfo(x.dtype).bits < xp.finfo(wide).bits  # a longdouble stays what it is
+    variance = xp.var(cast(xp, x, wide) if narrow else x, axis=0)
     same = variance == 0
     parts = [x] if is_real else [xp.real(x), xp.imag(x)]
     extremes = [xp.max(part, axis=0) == xp.min(part, axis=0) for part in parts]
