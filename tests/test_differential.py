@@ -20,7 +20,6 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,6 @@ import xpmeans
 import xpmeans._core.brute
 import xpmeans._core.problem
 import xpmeans.vq
-from xpmeans._core.plan import make_plan
 from xpmeans.vq import ClusterError, kmeans2
 
 LAYOUTS = {
@@ -292,7 +290,7 @@ def any_kernel(data: st.DataObject) -> Iterator[None]:
     budget = data.draw(st.sampled_from([1, 2_000, 20_000]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(xpmeans._core.brute, "LIMIT", 0)
-        patch.setattr(xpmeans._core.problem, "make_plan", partial(make_plan, budget=budget))
+        patch.setattr(xpmeans._core.problem, "BUDGET", budget)
         yield
 
 

@@ -2,7 +2,6 @@
 
 import inspect
 import warnings
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +12,7 @@ from conftest import Library, blobs, nearest
 
 import xpmeans
 from xpmeans import KMeansResult, assign, kmeans, kmeans_plusplus
-from xpmeans._core import brute, initial, plan, problem
+from xpmeans._core import brute, problem
 from xpmeans.vq import ClusterError
 
 INITS = ["k-means++", "k-means||", "random"]
@@ -144,8 +143,8 @@ def test_chunk_sizes_change_nothing(
 ) -> None:
     x = native(np.random.default_rng(0).normal(size=(150, 3)))
     expected = kmeans(x, 5, init=init, n_init=1, rng=0, kernel="reference")
-    for module in (problem, initial):
-        monkeypatch.setattr(module, "make_plan", partial(plan.make_plan, budget=budget))
+    for name in ("BUDGET", "ACCELERATOR_BUDGET"):
+        monkeypatch.setattr(problem, name, budget)
     result = kmeans(x, 5, init=init, n_init=1, rng=0, kernel="reference")
     np.testing.assert_array_equal(native.numpy(result.labels), native.numpy(expected.labels))
 
@@ -534,3 +533,48 @@ def test_small_and_reference_kernels_agree(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(brute, "LIMIT", 0)
         other = kmeans(x, 5, rng=0)
     np.testing.assert_array_equal(one.labels, other.labels)
+
+
+@pytest.mark.parametrize("data", ["in general position", "many ties"])
+def test_an_iteration_asks_for_one_number(monkeypatch: pytest.MonkeyPatch, data: str) -> None:
+    """On an accelerator the host waits for each value it asks for; strict's `device1` passes for one here."""
+    strict = pytest.importorskip("array_api_strict")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 3)) if data == "in general position" else rng.integers(0, 30, size=(3000, 2))
+    points = strict.asarray(x.astype("float32"), device=strict.Device("device1"))
+    asked = []
+
+    def counted(name: str) -> Any:
+        method = getattr(type(points), name)
+
+        def count(self: Any, *args: Any, **options: Any) -> Any:
+            asked.append(name)
+            return method(self, *args, **options)
+
+        return count
+
+    for name in ("__bool__", "__int__", "__float__", "__index__", "__complex__", "__iter__", "__array__"):
+        if hasattr(type(points), name):
+            monkeypatch.setattr(type(points), name, counted(name))
+
+    def questions(max_iter: int) -> tuple[int, int]:
+        asked.clear()
+        result = kmeans(points, 40, init=points[:40, :], max_iter=max_iter, tol=0, kernel="reference")
+        return result.n_iter, len(asked)
+
+    few, many = questions(2), questions(12)
+    assert many[0] - few[0] > 5
+    assert many[1] - few[1] <= many[0] - few[0]
+
+
+def test_ties_beyond_the_room_for_them(native: Library) -> None:
+    """On an accelerator doubtful points are decided unasked, as far as there is room; then there is more."""
+    x = np.random.default_rng(0).integers(0, 4, size=(4000, 2)).astype("float32")
+    start = x[:12] + np.float32(0.5)
+    seen: list[int] = []
+    options = {"kernel": "reference", "tol": 0, "callback": lambda n_iter, *_: seen.append(n_iter)}
+    result = kmeans(native(x), 12, init=native(start), **options)
+    expected = kmeans(x.astype(float), 12, init=start.astype(float), kernel="reference", tol=0)
+    np.testing.assert_array_equal(native.numpy(result.labels), expected.labels)
+    assert seen == list(range(1, expected.n_iter + 1))
+    check(result, native, x)

@@ -155,15 +155,99 @@ def test_results_stay_on_their_device() -> None:
         assert {array.device for array in result if hasattr(array, "device")} == {other}
 
 
-def test_sharded() -> None:
-    mesh = jax.make_mesh((8,), ("points",), axis_types=(jax.sharding.AxisType.Auto,))
-    x = blobs(800, 3, 5)
-    sharded = jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("points")))
-    expected = kmeans(jnp.asarray(x), 5, rng=0)
-    traced = jax.jit(lambda x: kmeans(x, 5, rng=0))(sharded)
-    agree(traced, expected)
-    assert len(traced.labels.sharding.device_set) == 8
-    agree(kmeans(sharded, 5, rng=0), expected)
+@pytest.fixture(params=["Explicit", "Auto"])
+def spread(request: pytest.FixtureRequest) -> Any:
+    """Spread an array over all simulated devices along an axis; `make_mesh` makes explicit axes by itself."""
+    mesh = jax.make_mesh((8,), ("devices",), axis_types=(jax.sharding.AxisType[request.param],))
+
+    def put(array: Any, axis: int = 0) -> Any:
+        spec = jax.sharding.PartitionSpec(*[None] * axis, "devices")
+        return jax.device_put(array, jax.sharding.NamedSharding(mesh, spec))
+
+    return put
+
+
+POINTS = blobs(800, 3, 5)
+BOOK = jnp.asarray(POINTS[:5])  # on one device, but not put there by anybody
+
+
+@pytest.mark.parametrize("transformed", [True, False], ids=["jit", "eager"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, _: kmeans(x, 5, rng=0),
+        lambda x, _: kmeans(x, 5, rng=0, init="random", n_init=3, metric="cosine"),
+        lambda x, w: kmeans(x, 5, rng=0, init="k-means||", sample_weight=w),
+        lambda x, w: kmeans(x, 5, rng=0, init=BOOK, sample_weight=w),
+        lambda x, _: assign(x, BOOK),
+        lambda x, w: kmeans_plusplus(x, 5, rng=0, sample_weight=w),
+    ],
+)
+def test_sharded(spread: Any, transformed: bool, call: Any) -> None:
+    weights = np.arange(800.0) % 3
+    expected = call(jnp.asarray(POINTS), jnp.asarray(weights))
+    result = (jax.jit(call) if transformed else call)(spread(POINTS), spread(weights))
+    for one, other in zip(result, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9 if X64 else 2e-4)
+        if np.shape(one) == (800,):
+            assert {shard.data.shape for shard in one.addressable_shards} == {(100,)}
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_sharded_batches(spread: Any, axis: int) -> None:
+    x = POINTS[:768].reshape(8, 96, 3)
+    result = kmeans(spread(x, axis), 4, rng=0)
+    agree(result, kmeans(jnp.asarray(x), 4, rng=0))
+    assert {shard.data.shape[axis] for shard in result.labels.addressable_shards} == {(1, 12)[axis]}
+
+
+def test_sharded_values_are_checked(spread: Any) -> None:
+    x, weights = spread(POINTS), spread(np.ones(800))
+    with pytest.raises(ValueError, match="`x` must not contain NaN"):
+        kmeans(spread(np.where(POINTS[7] == POINTS, np.nan, POINTS)), 3)
+    with pytest.raises(ValueError, match="`init` must not contain NaN"):
+        kmeans(x, 3, init=BOOK[:3] * np.inf)
+    with pytest.raises(ValueError, match=r"`sample_weight` must not be negative, .* from -1.0 to -1.0"):
+        kmeans(x, 3, sample_weight=-weights)
+    with pytest.raises(ValueError, match=r"`x` must have no rows of length zero .* row 7 has"):
+        kmeans(spread(np.where(POINTS[7] == POINTS, 0, POINTS)), 3, metric="cosine")
+
+
+def test_what_needs_values_gathers_the_shards(spread: Any) -> None:
+    x = spread(POINTS)
+    seen: list[int] = []
+    expected = kmeans(jnp.asarray(POINTS), 5, rng=0)
+    agree(kmeans(x, 5, rng=0, callback=lambda n_iter, *_: seen.append(n_iter)), expected)
+    agree(kmeans(x, 5, rng=0, empty="raise"), expected)
+    assert seen == list(range(1, expected.n_iter + 1))
+
+
+def test_sharded_calls_compile_once(spread: Any) -> None:
+    from xpmeans._kernels import jax as traced
+
+    x = spread(POINTS)
+    kmeans(x, 6, rng=0)
+    compiled = traced.compiled._cache_size()
+    kmeans(x, 6, rng=1)
+    kmeans(spread(POINTS * 2), 6, rng=2)
+    assert traced.compiled._cache_size() == compiled
+
+
+def test_arrays_that_nobody_has_put_anywhere_go_along() -> None:
+    other = jax.devices()[1]
+    x, book = jax.device_put(POINTS, other), jnp.asarray(POINTS[:3])
+    assert assign(x, book)[0].device == other
+    with pytest.raises(ValueError, match="All arrays must be on one device"):
+        assign(x, jax.device_put(book, jax.devices()[2]))
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_the_scale_of_the_weights_does_not_matter(factor: float) -> None:
+    weights = jnp.asarray(np.random.default_rng(0).random(800))
+    traced = jax.jit(lambda x, w: kmeans(x, 5, rng=0, sample_weight=w))
+    expected = traced(jnp.asarray(POINTS), weights)
+    result = traced(jnp.asarray(POINTS), weights * factor)
+    agree(result._replace(inertia=result.inertia / factor), expected)
 
 
 def test_gradients_stop() -> None:

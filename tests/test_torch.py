@@ -10,9 +10,15 @@ from conftest import CHOSEN, blobs, nearest
 if "torch" not in CHOSEN:
     pytest.skip("PyTorch is not under test", allow_module_level=True)
 
+import array_api_compat
 import torch
 
 from xpmeans import assign, kmeans, kmeans_plusplus
+from xpmeans._core import loop
+from xpmeans._core.brute import BruteForce
+from xpmeans._core.nearest import Reference
+from xpmeans._core.precision import Reach, precision
+from xpmeans._core.problem import make_problem
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
@@ -80,3 +86,23 @@ def test_gradients_are_left_alone() -> None:
     loss = (x - result.centroids[result.labels]).square().sum()
     loss.backward()
     assert x.grad is not None
+
+
+@pytest.mark.parametrize("kernel", [BruteForce, Reference])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int16])
+def test_a_step_makes_everything_where_the_points_are(kernel: Any, dtype: torch.dtype) -> None:
+    """On `meta` there are no values, and whatever is made elsewhere cannot be mixed with what is there."""
+    x = torch.empty((5000, 7), dtype=dtype, device="meta")
+    xp = array_api_compat.array_namespace(x)
+    problem = make_problem(
+        xp, x.device, x, 30, precision(xp, dtype, x.device), Reach(1.0, True), loop.ACCELERATOR
+    )
+    bound = kernel(xp, x.device, problem.dtypes)
+    weights = torch.empty(5000, dtype=problem.dtypes.sums, device="meta")
+    state = bound.start(x, weights, problem.plan)
+    book = torch.empty((30, 7), dtype=problem.dtypes.compute, device="meta")
+    _, (labels, sums, counts, left) = bound.step(state, book, room=1024)
+    assert {array.device.type for array in (labels, sums, counts)} == {"meta"}
+    assert (labels.shape, sums.shape, counts.shape) == ((5000,), (30, 7), (30,))
+    assert (labels.dtype, sums.dtype, counts.dtype) == (torch.int32, torch.float64, torch.float64)
+    assert (left is None) == (kernel is BruteForce)

@@ -112,7 +112,7 @@ def dispatch(**inputs: Any) -> tuple[Context, list[Any]]:
             contexts[name] = _context(value)
         else:
             values[name] = _numeric(_listed(name, value))
-    context = _agreed(contexts)
+    context = _agreed(contexts, free={name for name in contexts if _goes_anywhere(values[name])})
     if context.library not in ("numpy", "dask"):  # Dask's work happens in NumPy, see `on_host`
         for name in values.keys() - contexts.keys():
             if not _is_number(values[name]):
@@ -162,8 +162,8 @@ def _viewed(array: Any) -> Any:
     return np.asarray(array)
 
 
-def _agreed(contexts: dict[str, Context]) -> Context:
-    """The context that all arrays share; NumPy's when there is no array."""
+def _agreed(contexts: dict[str, Context], free: set[str]) -> Context:
+    """The context that all arrays share, the `free` ones on any device; NumPy's when there is no array."""
     if not contexts:
         return _host()
     (first, context), *others = contexts.items()
@@ -176,10 +176,12 @@ def _agreed(contexts: dict[str, Context]) -> Context:
             )
         if other.traced or context.traced:  # a tracer is on no device, and goes with concrete arrays
             context = other if other.traced else context
-        elif other.device != context.device:
+        elif other.device != context.device and first in free:
+            first, context = name, other
+        elif other.device != context.device and name not in free:
             raise ValueError(
-                f"All arrays must be on one device: `{first}` is on {context.device} and `{name}` is on "
-                f"{other.device}. Hint: move one of them first, for example with "
+                f"All arrays must be on one device: `{first}` is on {context.device or 'several'} and "
+                f"`{name}` is on {other.device or 'several'}. Hint: move one of them first, for example with "
                 f"array_api_compat.to_device({name}, array_api_compat.device({first}))."
             )
     return context
@@ -213,6 +215,11 @@ def _context(array: Any) -> Context:
     library = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
     off_cpu = library == "cupy" or (library == "array_api_strict" and device != xp.Device("CPU_DEVICE"))
     return Context(xp, library, device, on_gpu=off_cpu, traced=False, lazy=False)
+
+
+def _goes_anywhere(value: Any) -> bool:
+    """Whether JAX counts an array as on any device: one that nobody has put anywhere."""
+    return compat.is_jax_array(value) and not _is_tracer(value) and not value.committed
 
 
 def _is_number(value: Any) -> bool:

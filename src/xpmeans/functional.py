@@ -12,14 +12,11 @@ from typing import Any, NamedTuple
 import array_api_extra as xpx
 import numpy as np
 
-from xpmeans import _inputs
-from xpmeans._core import initial
-from xpmeans._core.distances import distances
-from xpmeans._core.fit import Rules
+from xpmeans import _inputs, _solve
 from xpmeans._core.precision import promoted, widest
-from xpmeans._core.restarts import Answer, best_of
-from xpmeans._dispatch import being_compiled, on_host, returned
-from xpmeans._kernels import select
+from xpmeans._core.restarts import Answer
+from xpmeans._dispatch import being_compiled, returned
+from xpmeans._solve import Task, cluster, solve
 from xpmeans.capabilities import documented
 
 __all__ = ["KMeansResult", "assign", "kmeans", "kmeans_plusplus"]
@@ -193,7 +190,9 @@ def kmeans(
         n_init = 10 if callable(init) or (named and init == "random") else 1
     n_runs = 1 if given else _inputs.at_least("n_init", n_init, 1)
     source = np.random.default_rng(rng)
-    inputs = _inputs.inputs_of("kmeans", x, sample_weight, init=init if given else None)
+    needs_values = callback is not None or empty == "raise" or not (named or given)
+    start = init if given else None
+    inputs = _inputs.inputs_of("kmeans", x, sample_weight, compiles=not needs_values, init=start)
     k = _inputs.clusters(n_clusters, inputs)
     if inputs.user.traced and (empty == "raise" or callback is not None):
         what = "`callback`" if callback is not None else "`empty='raise'`"
@@ -202,52 +201,19 @@ def kmeans(
         )
     if given:
         _inputs.require_count("init", inputs.book, k)
+    task = Task(
+        *(inputs.user, inputs.work, inputs.dtype, metric, kernel, k),
+        init=None if given else init,
+        rng=None if named or given else lambda: source if inputs.x.ndim == 2 else copy.deepcopy(source),
+        n_runs=n_runs,
+        max_iter=max_iter,
+        tol=tol,
+        empty=empty,
+        callback=callback,
+    )
     draws = _inputs.draws(init, source, n_runs, k) if named else ()
-
-    def on_step(n_iter: Any, inertia: Any, centroids: Any) -> bool:
-        assert callback is not None
-        return bool(callback(int(n_iter), float(inertia), returned(inputs.user, centroids, inputs.dtype)))
-
-    def rounded(centroids: Any) -> Any:  # there and back, for NumPy has no bfloat16
-        return on_host(inputs.user, [returned(inputs.user, centroids, inputs.dtype)])[1][0]
-
-    def solve(x: Any, weights: Any, book: Any) -> Answer:
-        problem, mass, unit = _inputs.problem_of(inputs, x, k, weights, metric, book)
-        chosen = select(problem, kernel)
-        generator = source if inputs.x.ndim == 2 else copy.deepcopy(source)
-
-        def made() -> Any:
-            data = returned(inputs.user, x)
-            start = _inputs.inputs_of("kmeans", data, init=init(data, k, generator)).book
-            _inputs.require_count("init", start, k)
-            return _inputs.centroids_of(problem, "init", start, metric)
-
-        if named:
-            starts = [_inputs.uniforms(problem, draw) for draw in draws]
-        elif given:
-            starts = [_inputs.centroids_of(problem, "init", book, metric)[None, ...]]
-        else:
-            starts = [problem.xp.stack([made() for _ in range(n_runs)])]
-
-        def first(i: Any) -> Any:
-            start = [problem.xp.take(array, i[None], axis=0)[0, ...] for array in starts]
-            if named:
-                return initial.points_at(problem, initial.ROWS[init](problem, mass, *start))
-            return start[0]
-
-        rules = Rules(
-            max_iter,
-            tol,
-            relocate=empty == "relocate",
-            spherical=metric == "cosine",
-            unit=unit,
-            rounded=rounded,
-            on_empty=_inputs.raise_empty if empty == "raise" else None,
-            on_step=on_step if callback is not None else None,
-        )
-        return best_of(problem, chosen, mass, n_runs, first, rules)
-
-    answer = Answer(*_inputs.for_each(solve, inputs))
+    per_point = tuple(name == "labels" for name in Answer._fields)
+    answer = Answer(*solve(cluster, task, inputs, per_point, draws))
     xp, user = inputs.work.xp, inputs.user
     if user.traced:
         return KMeansResult(*answer)
@@ -323,21 +289,11 @@ def assign(
 
         return operator(x, centroids, metric, kernel)  # type: ignore[no-any-return]
     _inputs.one_of("metric", metric, METRICS)
-    inputs = _inputs.inputs_of("assign", x, centroids=centroids)
+    inputs = _inputs.inputs_of("assign", x, compiles=True, centroids=centroids)
     dtype = promoted(inputs.user.xp, inputs.dtype, inputs.book_dtype)
 
-    def solve(x: Any, _: Any, book: Any) -> tuple[Any, Any]:
-        wide = promoted(inputs.work.xp, x.dtype, book.dtype)
-        problem, *_ = _inputs.problem_of(inputs, x, book.shape[0], None, metric, book, wide)
-        chosen = select(problem, kernel)
-        state = chosen.start(problem.x, None, problem.plan)
-        nearest_to = _inputs.centroids_of(problem, "centroids", book, metric)
-        labels, squares = chosen.assign(state, nearest_to)
-        if metric == "cosine":
-            return labels, squares / 2
-        return labels, distances(problem, nearest_to, labels, squares) / problem.scale
-
-    labels, lengths = _inputs.for_each(solve, inputs)
+    task = Task(inputs.user, inputs.work, inputs.dtype, metric, kernel)
+    labels, lengths = solve(_solve.assign, task, inputs, per_point=(True, True))
     return returned(inputs.user, labels), returned(inputs.user, lengths, dtype)
 
 
@@ -405,15 +361,10 @@ def kmeans_plusplus(
     """
     trials = None if n_local_trials is None else _inputs.at_least("n_local_trials", n_local_trials, 1)
     source = np.random.default_rng(rng)
-    inputs = _inputs.inputs_of("kmeans_plusplus", x, sample_weight)
+    inputs = _inputs.inputs_of("kmeans_plusplus", x, sample_weight, compiles=True)
     k = _inputs.clusters(n_clusters, inputs)
-    (draws,) = _inputs.draws("k-means++", source, 1, k, trials)
-
-    def solve(x: Any, weights: Any, _: Any) -> tuple[Any, Any]:
-        problem, mass, _ = _inputs.problem_of(inputs, x, k, weights, "euclidean")
-        rows = initial.plus_plus(problem, mass, _inputs.uniforms(problem, draws[0]))
-        return initial.points_at(problem, rows), rows
-
-    centroids, rows = _inputs.for_each(solve, inputs)
+    task = Task(inputs.user, inputs.work, inputs.dtype, k=k)
+    draws = _inputs.draws("k-means++", source, 1, k, trials)
+    centroids, rows = solve(_solve.plus_plus, task, inputs, (False, False), draws)
     index = xpx.default_dtype(inputs.user.xp, "indexing", device=inputs.user.device)
     return returned(inputs.user, centroids, inputs.dtype), returned(inputs.user, rows, index)

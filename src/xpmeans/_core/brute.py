@@ -52,7 +52,7 @@ class BruteForce:
         columns = xp.reshape(xp.reshape(points.T, (-1,)), (plan.d, 1, plan.n))
         return State(columns, weighted, weights, index[:, None])
 
-    def step(self, state: State, centroids: Any) -> tuple[State, Step]:
+    def step(self, state: State, centroids: Any, room: int | None = None) -> tuple[State, Step]:  # noqa: ARG002
         """Label every point, and sum the points of each centroid."""
         labels, _ = self._nearest(state.columns, centroids)
         index = state.index[: centroids.shape[0], :]  # `kmeans` drops centroids on the way

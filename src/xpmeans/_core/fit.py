@@ -30,46 +30,64 @@ class State(NamedTuple):
     labels: Any  # (n,) nearest to the centroids before
     n_iter: Any
     converged: Any
-    stopped: Any  # by the callback
+    verdict: Any  # END, or what is to be done about the last step, as a number
+    room: int | None  # for doubtful points, see `Kernel.step`
     kernel_state: Any
+
+
+# The verdict of a step is the one number that is asked for in an iteration: this one; or above, how many
+# clusters are empty; or below, how many points found no room.
+END = -1
 
 
 def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: Any, rules: Rules) -> State:
     """Iterate from `first` until no label changes, the centroids hardly move, or `max_iter` is reached."""
-    xp, device = problem.xp, problem.device
+    xp, device, flow = problem.xp, problem.device, problem.flow
 
     def step(state: State) -> State:
-        old = state.centroids
-        kernel_state, (labels, sums, counts) = kernel.step(state.kernel_state, old)
-        stopped = state.stopped
-        if rules.on_step is not None:
-            inertia = xp.sum(squared_distances(problem, old, labels) * mass) * rules.unit
-            stopped = rules.on_step(state.n_iter + 1, inertia, old)
+        old, room = state.centroids, state.room
+        kernel_state, (labels, sums, counts, left) = kernel.step(state.kernel_state, old, room)
         empty = counts == 0
+        n_empty = xp.sum(cast(xp, empty, xp.int32), dtype=xp.int32)
         means = sums / xp.where(empty, 1.0, counts)[:, None]
         means = xp.where(empty[:, None], cast(xp, old, means.dtype) * problem.scale, means)
         if rules.spherical:
             means = _on_sphere(xp, means, old)
-        if rules.on_empty is not None and xp.any(empty):
+        moved = cast(xp, means / problem.scale, problem.dtypes.compute)
+        shift = (cast(xp, moved, means.dtype) - cast(xp, old, means.dtype)) * problem.scale
+        settled = xp.sum(shift * shift) <= rules.tol
+        if rules.relocate:
+            settled = settled & (n_empty == 0)
+        converged = xp.all(labels == state.labels) | settled
+        ends = converged if rules.on_empty is None else converged & (n_empty == 0)
+        verdict = xp.where(ends, END, n_empty)
+        if left is not None:
+            verdict = xp.where(left > 0, END - left, verdict)
+        verdict = flow.known(verdict)
+        if room is not None and verdict < END:
+            room = min(problem.plan.n, 2 * (room + END - verdict))
+            return state._replace(kernel_state=kernel_state, room=room)
+        if rules.on_step is not None:
+            inertia = xp.sum(squared_distances(problem, old, labels) * mass) * rules.unit
+            if rules.on_step(state.n_iter + 1, inertia, old):
+                return State(moved, labels, state.n_iter + 1, state.converged, END, room, kernel_state)
+        if rules.on_empty is not None and verdict > 0:
             rules.on_empty()
         if rules.relocate:
 
-            def relocated(means: Any) -> Any:
-                return _relocated(problem, mass, means, old, labels, empty)
+            def relocated(moved: Any) -> Any:
+                return _relocated(problem, mass, moved, old, labels, empty, n_empty=verdict)
 
-            means = problem.flow.branch(xp.any(empty), relocated, lambda means: means, means)
-        moved = cast(xp, means / problem.scale, problem.dtypes.compute)
-        shift = (cast(xp, moved, means.dtype) - cast(xp, old, means.dtype)) * problem.scale
-        converged = xp.all(labels == state.labels) | (xp.sum(shift * shift) <= rules.tol)
-        return State(moved, labels, state.n_iter + 1, converged, stopped, kernel_state)
+            moved = flow.branch(verdict > 0, relocated, lambda moved: moved, moved)
+        return State(moved, labels, state.n_iter + 1, converged, verdict, room, kernel_state)
 
-    false = xp.zeros((), dtype=xp.bool, device=device)
-    unlabelled = xp.full(problem.x.shape[0], -1, dtype=xp.int32, device=device)
     zero = xp.zeros((), dtype=xp.int32, device=device)
-    start = State(first, unlabelled, zero, false, false, kernel_state)
-    end: State = problem.flow.iterate(
-        step, start, lambda s: s.converged | s.stopped | (s.n_iter == rules.max_iter)
+    unlabelled = xp.full(problem.x.shape[0], -1, dtype=xp.int32, device=device)
+    start = State(
+        *(first, unlabelled, flow.known(zero), zero == 1, flow.known(zero)),
+        *(None if flow.asks else problem.plan.block, kernel_state),
     )
+    end: State = flow.iterate(step, start, lambda s: (s.verdict == END) | (s.n_iter == rules.max_iter))
     return end
 
 
@@ -79,28 +97,32 @@ def _on_sphere(xp: Any, means: Any, old: Any) -> Any:
     return xp.where(norms > 0, means / xp.where(norms > 0, norms, 1.0), cast(xp, old, means.dtype))
 
 
-def _relocated(problem: Problem, mass: Any, means: Any, old: Any, labels: Any, empty: Any) -> Any:
-    """Scaled means with each empty cluster moved to the point that is then farthest from all centroids.
+def _relocated(
+    problem: Problem, mass: Any, book: Any, old: Any, labels: Any, empty: Any, n_empty: Any
+) -> Any:
+    """Centroids with each empty cluster's moved to the point that is then farthest from all of them.
 
     One after the other, in the order of the clusters: a point's copies are near once it is taken, so that no
-    two clusters go to one place, and it ends when no point lies away from its centroid. The mean of a point's
-    copies may round to a neighbour of it, which is not away: two clusters would take turns for ever.
+    two clusters go to one place, and none goes anywhere when no point lies away from its centroid. The mean
+    of a point's copies may round to a neighbour of it, which is not away: two clusters would take turns for
+    ever.
     """
-    xp = problem.xp
-    order = xp.arange(means.shape[0], device=problem.device)
+    xp, flow = problem.xp, problem.flow
+    order = xp.arange(book.shape[0], device=problem.device)
     nearest = squared_distances(problem, old, labels)
-    origin = xp.zeros((1, means.shape[1]), dtype=means.dtype, device=problem.device)
+    origin = xp.zeros((1, book.shape[1]), dtype=book.dtype, device=problem.device)
     rounding = (2 * float(xp.finfo(problem.dtypes.compute).eps)) ** 2 * squared_distances(problem, origin)
     nearest = xp.where((mass > 0) & (nearest > rounding), nearest, 0.0)
 
-    def step(state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-        means, empty, nearest = state
-        here = order == xp.argmax(cast(xp, empty, xp.int32))
+    def step(state: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
+        to_do, book, empty, nearest = state
+        here = (order == xp.argmax(cast(xp, empty, xp.int32))) & xp.any(nearest > 0)
         point = points_at(problem, xp.argmax(nearest)[None])
-        means = xp.where(here[:, None], cast(xp, point, means.dtype) * problem.scale, means)
-        return means, empty & ~here, xp.minimum(nearest, squared_distances(problem, point))
+        book = xp.where(here[:, None], point, book)
+        return to_do - 1, book, empty & ~here, xp.minimum(nearest, squared_distances(problem, point))
 
-    def finished(state: tuple[Any, Any, Any]) -> Any:
-        return ~xp.any(state[1]) | (xp.max(state[2]) == 0)
+    def finished(state: tuple[Any, Any, Any, Any]) -> Any:
+        done = state[0] == 0
+        return done | (xp.max(state[3]) == 0) if flow.asks else done
 
-    return problem.flow.iterate(step, (means, empty, nearest), finished)[0]
+    return flow.iterate(step, (n_empty, book, empty, nearest), finished)[1]

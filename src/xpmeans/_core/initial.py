@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from xpmeans._core.distances import squared_distances
-from xpmeans._core.plan import make_plan
 from xpmeans._core.precision import cast
-from xpmeans._core.problem import Problem
+from xpmeans._core.problem import Problem, plan_for
 from xpmeans._core.stream import PairwiseSum, chunks
 from xpmeans._kernels import select
 
@@ -24,17 +23,20 @@ OVERSAMPLING = 2
 TIE = 1e-9
 
 
-def mean_and_variance(problem: Problem, mass: Any) -> tuple[Any, Any]:
-    """Mean (d,) of the scaled points, and the average of the columns' variances, weighted by `mass`."""
+def mean_of(problem: Problem, mass: Any) -> Any:
+    """Mean (d,) of the scaled points, weighted by `mass`."""
     xp, dtype = problem.xp, problem.dtypes.sums
-    n, d = problem.x.shape
-    whole = xp.sum(mass)
     total = PairwiseSum()
-    for rows in chunks(n, problem.plan.rows):
+    for rows in chunks(problem.x.shape[0], problem.plan.rows):
         total.add(mass[rows] @ (cast(xp, problem.x[rows, ...], dtype) * problem.scale))
-    mean = total.value / whole
-    squares = squared_distances(problem, (mean / problem.scale)[None, :])
-    return mean, xp.sum(squares * mass) / whole / d
+    return total.value / xp.sum(mass)
+
+
+def variance_of(problem: Problem, mass: Any) -> Any:
+    """Average of the columns' variances of the scaled points, weighted by `mass`."""
+    mean = mean_of(problem, mass) / problem.scale
+    squares = squared_distances(problem, mean[None, :])
+    return problem.xp.sum(squares * mass) / problem.xp.sum(mass) / problem.x.shape[1]
 
 
 def random(problem: Problem, mass: Any, uniforms: Any) -> Any:
@@ -48,23 +50,23 @@ def random(problem: Problem, mass: Any, uniforms: Any) -> Any:
     ends = xp.cumulative_sum(mass)
     order = xp.arange(k, device=problem.device)
 
-    def step(state: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
-        done, chosen, starts, widths = state
-        place = xp.take(uniforms, done[None]) * (ends[-1] - xp.sum(widths))
+    def step(i: Any, state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        chosen, starts, widths = state
+        place = uniforms[i][None] * (ends[-1] - xp.sum(widths))
         by_start = xp.argsort(starts)
         left, width = xp.take(starts, by_start), xp.take(widths, by_start)
         closed_up = left - (xp.cumulative_sum(width) - width)
         place = place + xp.sum(xp.where(closed_up <= place, width, 0.0))
         row = _interval(xp, ends, place)
-        here = order == done
+        here = order == i
         chosen = xp.where(here, cast(xp, row, chosen.dtype), chosen)
         widths = xp.where(here, xp.take(mass, row), widths)
         starts = xp.where(here, xp.take(ends, row) - xp.take(mass, row), starts)
-        return done + 1, chosen, starts, widths
+        return chosen, starts, widths
 
     nowhere = xp.full(k, xp.inf, dtype=ends.dtype, device=problem.device)
-    start = (xp.zeros_like(order[0]), xp.zeros_like(order), nowhere, xp.zeros_like(nowhere))
-    return problem.flow.iterate(step, start, lambda state: state[0] == k)[1]
+    start = (xp.zeros_like(order), nowhere, xp.zeros_like(nowhere))
+    return problem.flow.repeat(0, k, step, start)[0]
 
 
 def plus_plus(problem: Problem, mass: Any, uniforms: Any) -> Any:
@@ -76,27 +78,22 @@ def plus_plus(problem: Problem, mass: Any, uniforms: Any) -> Any:
     """
     xp, device = problem.xp, problem.device
     k = uniforms.shape[0]
-    mean, _ = mean_and_variance(problem, mass)
+    mean = mean_of(problem, mass)
     first = _pick(xp, mass, mass, uniforms[0, :1])
     order = xp.arange(k, device=device)
 
-    def step(state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-        done, chosen, nearest = state
-        drawn = xp.take(uniforms, done[None], axis=0)[0, :]
-        candidates = _pick(xp, mass * nearest, mass, drawn)
+    def step(i: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
+        chosen, nearest = state
+        candidates = _pick(xp, mass * nearest, mass, uniforms[i, :])
         potentials = _potentials(problem, mean, mass, nearest, candidates)
         good = potentials <= xp.min(potentials) * (1 + TIE)
         row = xp.take(candidates, xp.argmax(cast(xp, good, xp.int32))[None])
-        chosen = xp.where(order == done, cast(xp, row, chosen.dtype), chosen)
-        nearest = xp.minimum(nearest, squared_distances(problem, points_at(problem, row)))
-        return done + 1, chosen, nearest
+        chosen = xp.where(order == i, cast(xp, row, chosen.dtype), chosen)
+        return chosen, xp.minimum(nearest, squared_distances(problem, points_at(problem, row)))
 
-    start = (
-        xp.ones_like(order[0]),
-        xp.where(order == 0, cast(xp, first, order.dtype), 0),
-        squared_distances(problem, points_at(problem, first)),
-    )
-    return problem.flow.iterate(step, start, lambda state: state[0] == k)[1]
+    start = xp.where(order == 0, cast(xp, first, order.dtype), 0)
+    nearest = squared_distances(problem, points_at(problem, first))
+    return problem.flow.repeat(1, k, step, (start, nearest))[0]
 
 
 def parallel(problem: Problem, mass: Any, draws: Any, thinning: Any) -> Any:
@@ -109,7 +106,7 @@ def parallel(problem: Problem, mass: Any, draws: Any, thinning: Any) -> Any:
     size = (draws.shape[0] - 1) // ROUNDS
     chosen = [_pick(xp, mass, mass, draws[:1])]
     nearest = squared_distances(problem, points_at(problem, chosen[0]))
-    plan = make_plan(*problem.x.shape, draws.shape[0], xp.finfo(problem.dtypes.compute).bits // 8)
+    plan = plan_for(xp, problem.x, draws.shape[0], problem.dtypes, problem.flow)
     kernel = select(problem)
     state = kernel.start(problem.x, mass, plan)
     for first in range(1, draws.shape[0], size):
@@ -119,7 +116,7 @@ def parallel(problem: Problem, mass: Any, draws: Any, thinning: Any) -> Any:
         nearest = xp.minimum(nearest, squares)
     candidates = xp.concat(chosen)
     book = points_at(problem, candidates)
-    _, (_, _, weights) = kernel.step(state, book)
+    _, (_, _, weights, _) = kernel.step(state, book)
     few = problem._replace(x=book, plan=problem.plan._replace(n=book.shape[0]))
     return xp.take(candidates, plus_plus(few, weights, thinning))
 

@@ -14,6 +14,13 @@ def iterate(step: Callable[[S], S], state: S, finished: Callable[[S], Any]) -> S
     return state
 
 
+def repeat(first: int, end: Any, step: Callable[[Any, S], S], state: S) -> S:
+    """Apply ``step(i, state)`` for each number from `first` to `end`, which is not included."""
+    for i in range(first, end):
+        state = step(i, state)
+    return state
+
+
 def branch(condition: Any, then: Callable[..., S], otherwise: Callable[..., S], *operands: Any) -> S:
     """Call one of two functions."""
     return then(*operands) if condition else otherwise(*operands)
@@ -40,9 +47,16 @@ class Flow(NamedTuple):
     """What looks different under a trace, where no value is known and a state keeps its shapes and dtypes."""
 
     iterate: Callable[..., Any]
+    repeat: Callable[..., Any]
     branch: Callable[..., Any]
+    known: Callable[[Any], Any]  # an integer array as a number, where there are numbers
     row_sums: Callable[..., Any]
     for_each: Callable[..., Any]
+    traced: bool = False
+    asks: bool = True  # whether to look at values as often as it saves work
 
 
-EAGER = Flow(iterate, branch, row_sums, for_each)
+EAGER = Flow(iterate, repeat, branch, int, row_sums, for_each)
+
+# On an accelerator the host enqueues work ahead, and waits for all of it when it asks for a value.
+ACCELERATOR = EAGER._replace(asks=False)

@@ -14,7 +14,7 @@ matrix product, in float64 where the device has it. Two products and a minimum p
 Cost of a step: O(nkd) time, O(plan.rows * k) memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -81,7 +81,7 @@ class Reference:
             weights = valid if weights is None else weights * valid
         return State(x, weights, shift, norms.value, plan)
 
-    def step(self, state: State, centroids: Any) -> tuple[State, Step]:
+    def step(self, state: State, centroids: Any, room: int | None = None) -> tuple[State, Step]:
         """Label every point, and sum the points of each centroid."""
         sums, counts = PairwiseSum(), PairwiseSum()
 
@@ -90,17 +90,23 @@ class Reference:
             sums.add(members @ (points if unit else points * weights[:, None]))
             counts.add(members @ weights)
 
-        labels = self._label(state, self._book(state.shift, centroids), collect)
-        return state, Step(labels, sums.value, counts.value)
+        labels, left = self._label(state, self._book(state.shift, centroids), room, collect)
+        return state, Step(labels, sums.value, counts.value, left)
 
     def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:
         """Labels, and squared distances by differences."""
         problem = Problem(self.xp, self.device, state.x, self.dtypes, state.plan, self.scale, self.finite)
-        labels = self._label(state, self._book(state.shift, centroids))
+        labels, _ = self._label(state, self._book(state.shift, centroids))
         return labels, squared_distances(problem, centroids, labels)
 
-    def _label(self, state: State, book: Book, collect: Callable[..., None] | None = None) -> Any:
-        """Labels of all points; `collect` gets (k, m) members, the m points and their weights."""
+    def _label(
+        self,
+        state: State,
+        book: Book,
+        room: int | None = None,
+        collect: Callable[..., None] | None = None,
+    ) -> tuple[Any, Any]:
+        """Labels of all points but those `left`; `collect` gets (k, m) members, m points, their weights."""
         xp, sums = self.xp, self.dtypes.sums
         n = state.x.shape[0]
         index = xp.arange(book.points.shape[0], dtype=sums, device=self.device)
@@ -112,7 +118,7 @@ class Reference:
         half_squares = cast(xp, half_squares, self.dtypes.compute)[:, None]
         labels = Column(xp, n, xp.int32, self.device)
         settled = Column(xp, n, xp.bool, self.device)
-        open_points = False
+        open_points, left = False, None
         for rows in chunks(n, state.plan.rows):
             points = self._scaled(state.x[rows, ...])
             scores = narrow @ (points - state.shift).T
@@ -125,7 +131,7 @@ class Reference:
             settled.put(rows, single)
             weights = ones[: points.shape[0]] if state.weights is None else state.weights[rows]
             unit = state.weights is None
-            if not xp.all(single):
+            if room is not None or not xp.all(single):
                 weights = weights * cast(xp, single, sums)
                 open_points, unit = True, False
             if collect is not None:
@@ -134,8 +140,8 @@ class Reference:
                 collect(members, points, weights, unit)
         label = labels.value
         if open_points:
-            label = self._settle(state, book, label, settled.value, collect)
-        return label if self.finite else xp.where(self._valid(state.x, state.plan), label, 0)
+            label, left = self._settle(state, book, label, settled.value, room, collect)
+        return label if self.finite else xp.where(self._valid(state.x, state.plan), label, 0), left
 
     def _settle(
         self,
@@ -143,9 +149,10 @@ class Reference:
         book: Book,
         labels: Any,
         settled: Any,
+        room: int | None,
         collect: Callable[..., None] | None,
-    ) -> Any:
-        """Decide the points that are not settled, a block of fixed size at a time.
+    ) -> tuple[Any, Any]:
+        """Decide the points that are not settled, a block of fixed size at a time; how many are left.
 
         The i-th open point is where the running count of open points first reaches i, and the running
         count is also each point's place among the answers: neither compaction nor scatter is needed.
@@ -155,11 +162,11 @@ class Reference:
         found = rank[-1]
         index = xp.arange(book.points.shape[0], dtype=xp.int32, device=self.device)
         answers = [labels[:1]]  # the place of the settled points before the first open one
-        for first in range(1, int(found) + 1, block):
+        for first in range(1, (int(found) if room is None else room) + 1, block):
             order = xp.arange(first, first + block, dtype=xp.int32, device=self.device)
             place = xp.searchsorted(rank, xp.minimum(order, found))
             points = self._scaled(xp.take(state.x, place, axis=0), sums)
-            answer = self._decide(points, book, state.shift)
+            answer = self._decide(points, book, state, asks=room is None)
             answers.append(answer)
             if collect is not None:
                 members = cast(xp, index[:, None] == answer[None, :], sums)
@@ -167,46 +174,49 @@ class Reference:
                 if state.weights is not None:
                     weights = weights * xp.take(state.weights, place, axis=0)
                 collect(members, points, weights, False)
-        return xp.where(settled, labels, xp.take(xp.concat(answers), rank, axis=0))
+        found_here = xp.concat(answers)
+        rank = xp.minimum(rank, found_here.shape[0] - 1)
+        decided = xp.where(settled, labels, xp.take(found_here, rank, axis=0))
+        return decided, None if room is None else found - room
 
-    def _decide(self, points: Any, book: Book, shift: Any) -> Any:
+    def _decide(self, points: Any, book: Book, state: State, asks: bool) -> Any:
         """Nearest centroid of a few points in the widest dtype: by scores if certain, else by differences."""
         xp = self.xp
-        if self.dtypes.sums != self.dtypes.compute:
-            shifted = points - shift
+        if asks and self.dtypes.sums != self.dtypes.compute:
+            shifted = points - state.shift
             norms = xp.sqrt(xp.sum(shifted * shifted, axis=1))
             scores = book.half_squares[:, None] - book.points @ shifted.T
             slack = self._slack(book, norms, self.dtypes.sums)
             candidates = scores <= xp.min(scores, axis=0) + slack
             if xp.all(xp.sum(cast(xp, candidates, xp.int32), axis=0) == 1):
                 return cast(xp, xp.argmin(scores, axis=0), xp.int32)
-        distances = self._differences(points, book)
+        distances = self._differences(points, book, state.plan.columns)
         if not self.finite:
             distances = xp.where(xp.isfinite(book.half_squares), distances, xp.inf)
         return cast(xp, xp.argmin(distances, axis=1), xp.int32)
 
-    def _differences(self, points: Any, book: Book) -> Any:
-        """Squared distances (m, k) of a few points from all centroids.
+    def _differences(self, points: Any, book: Book, columns: int) -> Any:
+        """Squared distances (m, k) of a few points from all centroids, that many columns at a time.
 
         With a scale, distances: each pair in units of its largest difference, for see `distances.distances`.
         """
         xp, shape = self.xp, (points.shape[0], book.plain.shape[0])
 
-        def difference(column: int) -> Any:
-            return points[:, column, None] - book.plain[None, :, column]
+        def differences() -> Iterator[Any]:
+            for some in chunks(points.shape[1], columns):
+                yield points.T[some, :, None] - book.plain.T[some, None, :]
 
         largest = xp.zeros(shape, dtype=points.dtype, device=self.device)
         if not is_one(self.scale):
-            for column in range(points.shape[1]):
-                largest = xp.maximum(largest, xp.abs(difference(column)))
+            for part in differences():
+                largest = xp.maximum(largest, xp.max(xp.abs(part), axis=0))
         unit = xp.where(largest > 0, largest, 1.0)
         squares = xp.zeros_like(largest)
-        for column in range(points.shape[1]):
-            part = difference(column)
+        for part in differences():
             if not is_one(self.scale):
-                part /= unit
+                part /= unit[None, ...]
             part *= part
-            squares += part
+            squares += xp.sum(part, axis=0)
         return squares if is_one(self.scale) else largest * xp.sqrt(squares)
 
     def _slack(self, book: Book, norms: Any, dtype: Any) -> Any:

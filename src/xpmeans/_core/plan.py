@@ -8,6 +8,9 @@ from typing import NamedTuple
 # of a call into the array library (about 1 us on NumPy, 20 us on eager JAX) is spread widely.
 BUDGET = 4 << 20
 
+# The same on an accelerator, where a chunk costs a dozen launches of some 5 us each.
+ACCELERATOR_BUDGET = 64 << 20
+
 # Points settled at once when rounding leaves their nearest centroid open. A fixed number, since a
 # library that compiles per shape (JAX) would otherwise compile for every count that turns up. Settling
 # all of 200,000 points, k = 16, takes a third of the time that blocks of 64 take.
@@ -22,6 +25,7 @@ class Plan(NamedTuple):
     k: int
     rows: int  # points of a chunk
     block: int  # unsettled points decided at a time
+    columns: int = 1  # of differences from them
 
 
 @lru_cache(maxsize=256)
@@ -33,4 +37,5 @@ def make_plan(n: int, d: int, k: int, itemsize: int, budget: int = BUDGET) -> Pl
     """
     per_point = k * (itemsize + 9) + d * (2 * itemsize + 8)
     block = min(n, BLOCK, max(64, budget // (16 * k)))
-    return Plan(n, d, k, rows=min(n, max(1, budget // per_point)), block=block)
+    columns = max(1, budget // (8 * block * k))
+    return Plan(n, d, k, rows=min(n, max(1, budget // per_point)), block=block, columns=columns)

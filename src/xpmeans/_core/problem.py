@@ -4,7 +4,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from xpmeans._core.loop import EAGER, Flow
-from xpmeans._core.plan import Plan, make_plan
+from xpmeans._core.plan import ACCELERATOR_BUDGET, BUDGET, Plan, make_plan
 from xpmeans._core.precision import Precision, Reach, scale_for
 
 
@@ -21,10 +21,17 @@ class Problem(NamedTuple):
     flow: Flow = EAGER  # what decides by values
 
 
-def make_problem(xp: ModuleType, device: Any, x: Any, k: int, dtypes: Precision, reach: Reach) -> Problem:
+def make_problem(
+    xp: ModuleType, device: Any, x: Any, k: int, dtypes: Precision, reach: Reach, flow: Flow = EAGER
+) -> Problem:
     """Plan a problem; `reach` is that of points and given centroids."""
     limits = xp.finfo(dtypes.compute)
     n, d = x.shape
-    plan = make_plan(n, d, k, limits.bits // 8)
     scale = scale_for(reach.largest, float(limits.max), n * d)
-    return Problem(xp, device, x, dtypes, plan, scale, reach.finite)
+    return Problem(xp, device, x, dtypes, plan_for(xp, x, k, dtypes, flow), scale, reach.finite, flow)
+
+
+def plan_for(xp: ModuleType, x: Any, k: int, dtypes: Precision, flow: Flow) -> Plan:
+    """Plan passes over points with k centroids."""
+    budget = BUDGET if flow.asks else ACCELERATOR_BUDGET
+    return make_plan(*x.shape, k, xp.finfo(dtypes.compute).bits // 8, budget)

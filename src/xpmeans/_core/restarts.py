@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import array_api_extra as xpx
 
 from xpmeans._core.fit import Rules, fit
-from xpmeans._core.initial import mean_and_variance
+from xpmeans._core.initial import variance_of
 from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem
 from xpmeans._kernels import Kernel
@@ -32,30 +32,24 @@ def best_of(
     rules: Rules,
 ) -> Answer:
     """Make `n_runs` runs, the i-th from `first(i)`; the least inertia wins, and of equal ones the earlier."""
-    xp, device = problem.xp, problem.device
+    xp, flow = problem.xp, problem.flow
     kernel_state = kernel.start(problem.x, mass, problem.plan)
     if rules.tol:
-        rules = rules._replace(tol=rules.tol * mean_and_variance(problem, mass)[1])
+        rules = rules._replace(tol=rules.tol * variance_of(problem, mass))
 
     def run(i: Any) -> Answer:
         state = fit(problem, kernel, kernel_state, mass, first(i), rules)
         centroids = rules.rounded(state.centroids)
         labels, squares = kernel.assign(state.kernel_state, cast(xp, centroids, problem.dtypes.compute))
         inertia = xp.sum(squares * mass) * rules.unit
-        return Answer(centroids, labels, inertia, _sizes(problem, labels), state.n_iter, state.converged)
+        n_iter = xp.asarray(state.n_iter, dtype=xp.int32, device=problem.device)
+        return Answer(centroids, labels, inertia, _sizes(problem, labels), n_iter, state.converged)
 
-    def step(state: tuple[Any, Answer]) -> tuple[Any, Answer]:
-        i, best = state
+    def step(i: Any, best: Answer) -> Answer:
         other = run(i)
-        better = other.inertia < best.inertia
-        return i + 1, problem.flow.branch(better, lambda: other, lambda: best)
+        return flow.branch(other.inertia < best.inertia, lambda: other, lambda: best)  # type: ignore[no-any-return]
 
-    zero = xp.zeros((), dtype=xp.int32, device=device)
-    best = run(zero)
-    if n_runs == 1:
-        return best
-    winner: Answer = problem.flow.iterate(step, (zero + 1, best), lambda state: state[0] == n_runs)[1]
-    return winner
+    return flow.repeat(1, n_runs, step, run(0))  # type: ignore[no-any-return]
 
 
 def _sizes(problem: Problem, labels: Any) -> Any:

@@ -7,23 +7,22 @@ points that rounding leaves open are decided by a loop of as many blocks as ther
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from xpmeans._core.distances import squared_distances
 from xpmeans._core.loop import Flow
 from xpmeans._core.nearest import Book, Reference
-from xpmeans._core.plan import BLOCK, BUDGET, Plan, make_plan
+from xpmeans._core.plan import ACCELERATOR_BUDGET, BLOCK, BUDGET, Plan, make_plan
 from xpmeans._core.precision import Precision, cast
 from xpmeans._core.problem import Problem
 from xpmeans._kernels import Step
-
-# Temporary arrays of one chunk on an accelerator, where a chunk costs a dozen launches.
-ACCELERATOR_BUDGET = 256 << 20
 
 
 def iterate(step: Callable[[Any], Any], state: Any, finished: Callable[[Any], Any]) -> Any:
@@ -43,7 +42,57 @@ def for_each(
     return jax.vmap(solve, in_axes=tuple(0 if own else None for own in batched))(*arrays)
 
 
-FLOW = Flow(iterate, lax.cond, row_sums, for_each)
+def itself(value: Any) -> Any:
+    """A value that decides; `lax` takes it as it is."""
+    return value
+
+
+FLOW = Flow(iterate, lax.fori_loop, lax.cond, itself, row_sums, for_each, traced=True)
+
+
+def in_trace(
+    function: Callable[..., tuple[Any, ...]],
+    static: tuple[Any, ...],
+    per_point: tuple[bool | None, ...],
+    draws: Any,
+    arrays: tuple[Any, ...],
+) -> tuple[Any, ...]:
+    """``function(*static, draws, *arrays)``, as part of a trace.
+
+    A mesh's explicit axes are left to the compiler, but for what comes out: `per_point` it is spread like the
+    points, else like the batch, or with None not at all.
+    """
+    call = partial(function, *static, draws)
+    sharding = jax.typeof(arrays[0]).sharding
+    if AxisType.Explicit not in sharding.mesh.axis_types:
+        return call(*arrays)
+    axes = {True: sharding.spec[:-1], False: sharding.spec[:-2], None: ()}
+    specs = (PartitionSpec(*axes[own]) for own in per_point)  # type: ignore[no-untyped-call]
+    out = tuple(NamedSharding(sharding.mesh, spec) for spec in specs)
+    return jax.sharding.auto_axes(call, out_sharding=out)(*arrays)  # type: ignore[no-any-return]
+
+
+compiled = jax.jit(in_trace, static_argnums=(0, 1, 2))
+
+
+class Facts(NamedTuple):
+    """What is checked of the values of an array."""
+
+    finite: bool
+    least: float
+    largest: float
+    zero_row: int  # the first row of zeros, or -1
+
+
+def facts_of(array: Any) -> Facts:
+    """Look at the values of an array, wherever its parts lie."""
+    return Facts(*(fact.item() for fact in compiled(_facts, (), (None,) * 4, None, (array,))))
+
+
+def _facts(_: None, array: Any) -> tuple[Any, ...]:
+    zero_rows = jnp.ravel(jnp.all(array == 0, axis=-1))
+    first = jnp.where(jnp.any(zero_rows), jnp.argmax(zero_rows), -1)
+    return jnp.all(jnp.isfinite(array)), jnp.min(array), jnp.max(array), first
 
 
 class State(NamedTuple):
@@ -84,6 +133,11 @@ def traced_problem(xp: ModuleType, x: Any, k: int, dtypes: Precision) -> Problem
     return Problem(xp, None, x, dtypes, plan, scale, True, FLOW)
 
 
+def power_of_two(value: Any) -> Any:
+    """The power of two at or below a value, exactly; the `2.0 ** exponent` of XLA is not always one."""
+    return jnp.ldexp(jnp.ones((), value.dtype), jnp.frexp(value)[1] - 1)
+
+
 @dataclass(frozen=True)
 class Traced(Reference):
     """The reference kernel under a trace; its numbers and its bounds, another way through the data."""
@@ -97,7 +151,12 @@ class Traced(Reference):
         points = self._scaled(x) - shift
         return State(x, weights, shift, jnp.sqrt(jnp.sum(points * points, axis=1)))
 
-    def step(self, state: State, centroids: Any) -> tuple[State, Step]:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self,
+        state: State,
+        centroids: Any,
+        room: int | None = None,  # noqa: ARG002
+    ) -> tuple[State, Step]:
         """Label every point, and sum the points of each centroid."""
         labels, sums, counts = self._pass(state, self._book(state.shift, centroids))
         return state, Step(labels, sums.value + sums.lost, counts.value + counts.lost)
@@ -163,7 +222,7 @@ class Traced(Reference):
             order = first + jnp.arange(plan.block, dtype=jnp.int32)
             place = jnp.searchsorted(rank, jnp.minimum(order, found))
             points = self._scaled(state.x[place], dtype)
-            answer = jnp.argmin(self._differences(points, book), axis=1).astype(jnp.int32)
+            answer = jnp.argmin(self._lengths(points, book), axis=1).astype(jnp.int32)
             weights = jnp.where(order <= found, state.weights[place], 0.0)  # the last block is filled up
             term = members(points, weights, answer)
             return (
@@ -177,7 +236,7 @@ class Traced(Reference):
         _, labels, sums, counts = lax.while_loop(lambda carry: carry[0] <= found, block, start)
         return labels, sums, counts
 
-    def _differences(self, points: Any, book: Book) -> Any:
+    def _lengths(self, points: Any, book: Book) -> Any:
         """Distances (m, k) of a few points from all centroids, each in units of its largest difference."""
 
         def difference(column: Any) -> Any:

@@ -1,0 +1,193 @@
+"""The work of one call of a native function, from checked arrays to its answer.
+
+Functions of a task and of arrays, and of nothing else: JAX compiles them once for each task and shape.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpmeans import _inputs
+from xpmeans._core import initial
+from xpmeans._core.distances import distances, squared_distances
+from xpmeans._core.fit import Rules
+from xpmeans._core.precision import cast, measure, precision, promoted
+from xpmeans._core.problem import Problem, make_problem
+from xpmeans._core.restarts import Answer, best_of
+from xpmeans._dispatch import Context, on_host, returned
+from xpmeans._inputs import Inputs
+from xpmeans._kernels import flow_for, select, traced
+
+
+class Task(NamedTuple):
+    """What is asked for, apart from arrays; it can be hashed."""
+
+    user: Context  # what came in
+    work: Context  # where the work happens
+    dtype: Any  # of the centroids that go out, in the user's library
+    metric: str = "euclidean"
+    kernel: str | None = None
+    k: int = 0
+    init: Any = None  # a name, a callable, or None for given centroids
+    rng: Callable[[], np.random.Generator] | None = None  # a problem's generator, for the callable
+    n_runs: int = 1
+    max_iter: int = 0
+    tol: float = 0.0
+    empty: str = "keep"
+    callback: Callable[[int, float, Any], Any] | None = None
+
+
+def solve(
+    function: Callable[..., Any], task: Task, inputs: Inputs, per_point: tuple[bool, ...], draws: Any = ()
+) -> tuple[Any, ...]:
+    """What `function` yields for the problem, or stacked for each problem of a batch.
+
+    `per_point` says which of its results have a value for each point.
+    """
+    arrays = _, weights, book = inputs.x, inputs.weights, inputs.book
+    batched = (True, weights is not None and weights.ndim == 2, book is not None and book.ndim == 3)
+    if not task.work.traced:
+        return _each(function, task, batched, draws, *arrays)
+    if not task.user.traced:
+        _inputs.require_values(inputs, task.metric)
+    run = traced().in_trace if task.user.traced else traced().compiled
+    return tuple(run(_each, (function, task, batched), per_point, draws, arrays))
+
+
+def _each(
+    function: Callable[..., Any], task: Task, batched: tuple[bool, ...], draws: Any, *arrays: Any
+) -> tuple[Any, ...]:
+    one = partial(function, task, draws)
+    if arrays[0].ndim == 2:
+        return tuple(one(*arrays))
+    return tuple(flow_for(task.work).for_each(task.work.xp, one, arrays, batched))
+
+
+def cluster(task: Task, draws: Any, x: Any, weights: Any, book: Any) -> Answer:
+    """K-means, `n_runs` times; `book` is a given start."""
+    problem, mass, unit = _problem(task, x, task.k, weights, book)
+    uniforms = [_uniforms(problem, draw) for draw in draws]
+    starts = None if isinstance(task.init, str) else _starts(task, problem, x, book)
+
+    def first(i: Any) -> Any:
+        if starts is not None:
+            return starts[i, ...]
+        rows = initial.ROWS[task.init](problem, mass, *(numbers[i, ...] for numbers in uniforms))
+        return initial.points_at(problem, rows)
+
+    def rounded(centroids: Any) -> Any:
+        if task.work.traced:
+            return cast(task.work.xp, centroids, task.dtype)
+        # There and back, for NumPy has no bfloat16.
+        return on_host(task.user, [returned(task.user, centroids, task.dtype)])[1][0]
+
+    def on_step(n_iter: Any, inertia: Any, centroids: Any) -> bool:
+        assert task.callback is not None
+        return bool(task.callback(int(n_iter), float(inertia), returned(task.user, centroids, task.dtype)))
+
+    rules = Rules(
+        task.max_iter,
+        task.tol,
+        relocate=task.empty == "relocate",
+        spherical=task.metric == "cosine",
+        unit=unit,
+        rounded=rounded,
+        on_empty=_inputs.raise_empty if task.empty == "raise" else None,
+        on_step=on_step if task.callback is not None else None,
+    )
+    return best_of(problem, select(problem, task.kernel), mass, task.n_runs, first, rules)
+
+
+def _starts(task: Task, problem: Problem, x: Any, book: Any) -> Any:
+    """Given centroids, or those of a callable for each run: (n_runs, k, d)."""
+    if task.rng is None:
+        return _book(task, problem, "init", book)[None, ...]
+    data, rng = returned(task.user, x), task.rng()
+    starts = []
+    for _ in range(task.n_runs):
+        inputs = _inputs.inputs_of("kmeans", data, init=task.init(data, task.k, rng))
+        _inputs.require_count("init", inputs.book, task.k)
+        starts.append(_book(task, problem, "init", inputs.book))
+    return problem.xp.stack(starts)
+
+
+def assign(task: Task, _draws: Any, x: Any, _weights: Any, book: Any) -> tuple[Any, Any]:
+    """Labels, and distances that are not squared."""
+    wide = promoted(task.work.xp, x.dtype, book.dtype)
+    problem, *_ = _problem(task, x, book.shape[0], None, book, wide)
+    kernel = select(problem, task.kernel)
+    centroids = _book(task, problem, "centroids", book)
+    labels, squares = kernel.assign(kernel.start(problem.x, None, problem.plan), centroids)
+    if task.metric == "cosine":
+        return labels, squares / 2
+    return labels, distances(problem, centroids, labels, squares) / problem.scale
+
+
+def plus_plus(task: Task, draws: Any, x: Any, weights: Any, _book: Any) -> tuple[Any, Any]:
+    """Centroids by k-means++, and their row numbers."""
+    problem, mass, _ = _problem(task, x, task.k, weights)
+    rows = initial.plus_plus(problem, mass, _uniforms(problem, draws[0][0]))
+    return initial.points_at(problem, rows), rows
+
+
+def _problem(
+    task: Task, x: Any, k: int, weights: Any, book: Any = None, dtype: Any = None
+) -> tuple[Problem, Any, float]:
+    """One problem, the weights of its points, and what a weighted scaled square counts in the inertia."""
+    work = task.work
+    xp, device = work.xp, work.device
+    dtypes = precision(xp, dtype or x.dtype, device)
+    mass = xp.ones(x.shape[0], dtype=dtypes.sums, device=device)
+    if work.traced:
+        problem = traced().traced_problem(xp, x, k, dtypes)
+    else:
+        reach = _inputs.finite("x", xp, x)
+        if book is not None:
+            reach = reach.joined(measure(xp, book), dtypes.limit(xp))
+        problem = make_problem(xp, device, x, k, dtypes, reach, flow_for(work))
+    unit = problem.scale**-2
+    if task.metric == "cosine":
+        problem = problem._replace(x=_directions("x", problem, x), scale=1.0)
+        unit = 0.5  # the square of a chord is twice 1 - cos
+    if weights is None:
+        return problem, mass, unit
+    mass = cast(xp, weights, dtypes.sums)
+    if work.traced:
+        size = traced().power_of_two(xp.max(mass))
+    else:
+        largest = _inputs.finite("sample_weight", xp, mass[:, None]).largest
+        _inputs.require_weights(float(xp.min(mass)), largest)
+        size = 2.0 ** (math.frexp(largest)[1] - 1)  # so that neither tiny nor huge weights leave the range
+    return problem, mass / size, unit * size
+
+
+def _book(task: Task, problem: Problem, name: str, book: Any) -> Any:
+    """A code book as the iteration takes it."""
+    if task.metric == "cosine":
+        return _directions(name, problem, book)
+    if not problem.flow.traced:
+        _inputs.finite(name, problem.xp, book)
+    return cast(problem.xp, book, problem.dtypes.compute)
+
+
+def _directions(name: str, problem: Problem, rows: Any) -> Any:
+    """Rows brought to length 1."""
+    xp, compute, k = problem.xp, problem.dtypes.compute, problem.plan.k
+    if problem.flow.traced:
+        lengthwise = traced().traced_problem(xp, rows, k, problem.dtypes)
+    else:
+        reach = _inputs.finite(name, xp, rows)
+        lengthwise = make_problem(xp, problem.device, rows, k, problem.dtypes, reach, problem.flow)
+    origin = xp.zeros((1, rows.shape[1]), dtype=compute, device=problem.device)
+    norms = xp.sqrt(squared_distances(lengthwise, origin))
+    if not problem.flow.traced:
+        _inputs.require_directions(name, int(xp.argmin(norms)) if xp.any(norms == 0) else -1)
+    return cast(xp, rows, compute) * lengthwise.scale / cast(xp, norms, compute)[:, None]
+
+
+def _uniforms(problem: Problem, draws: Any) -> Any:
+    """Uniform numbers where the points are."""
+    return problem.xp.asarray(draws, dtype=problem.dtypes.sums, device=problem.device)
