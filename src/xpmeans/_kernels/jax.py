@@ -117,6 +117,18 @@ class Total(NamedTuple):
         return Total(value, term - (value - self.value))
 
 
+class Sums(NamedTuple):
+    """Weighted sums and counts of each centroid's points."""
+
+    sums: Total  # (k, d)
+    counts: Total  # (k,)
+
+    def plus(self, points: Any, weights: Any, labels: Any) -> "Sums":
+        """The sums with more points."""
+        add = partial(jax.ops.segment_sum, segment_ids=labels, num_segments=self.counts.value.shape[0])
+        return Sums(self.sums.plus(add(points * weights[:, None])), self.counts.plus(add(weights)))
+
+
 def traced_problem(xp: ModuleType, x: Any, k: int, dtypes: Precision) -> Problem:
     """A problem of unknown values; passes of one column's cost run in one piece, which XLA fuses.
 
@@ -158,7 +170,7 @@ class Traced(Reference):
         room: int | None = None,  # noqa: ARG002
     ) -> tuple[State, Step]:
         """Label every point, and sum the points of each centroid."""
-        labels, sums, counts = self._pass(state, self._book(state.shift, centroids))
+        labels, (sums, counts) = self._pass(state, self._book(state.shift, centroids))
         return state, Step(labels, sums.value + sums.lost, counts.value + counts.lost)
 
     def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:  # type: ignore[override]
@@ -166,75 +178,70 @@ class Traced(Reference):
         n, d = state.x.shape
         plan = Plan(n, d, centroids.shape[0], rows=n, block=BLOCK)
         problem = Problem(self.xp, self.device, state.x, self.dtypes, plan, self.scale, True, FLOW)
-        labels, *_ = self._pass(state, self._book(state.shift, centroids))
+        labels, _ = self._pass(state, self._book(state.shift, centroids))
         return labels, squared_distances(problem, centroids, labels)
 
-    def _pass(self, state: State, book: Book) -> tuple[Any, Total, Total]:
+    def _pass(self, state: State, book: Book) -> tuple[Any, Sums]:
         """Labels, sums and counts."""
-        dtype, k = self.dtypes.sums, book.points.shape[0]
         n, d = state.x.shape
         bits = self.xp.finfo(self.dtypes.compute).bits
         budget = BUDGET if jax.default_backend() == "cpu" else ACCELERATOR_BUDGET
-        plan = make_plan(n, d, k, bits // 8, budget)
+        plan = make_plan(n, d, book.points.shape[0], bits // 8, budget)
+        labels, single, sums = self._by_scores(state, book, plan.rows)
+        return self._by_differences(state, book, plan.block, labels, single, sums)
+
+    def _by_scores(self, state: State, book: Book, size: int) -> tuple[Any, Any, Sums]:
+        """Labels, for which points they are certain, and the sums of these, by chunks of that size."""
+        n = state.x.shape[0]
         slack = self._slack(book, state.norms, self.dtypes.compute)
         narrow = cast(self.xp, -book.points, self.dtypes.compute)
         half_squares = jnp.where(self._repeats(book), jnp.inf, book.half_squares)
         half_squares = cast(self.xp, half_squares, self.dtypes.compute)[:, None]
 
-        def members(points: Any, weights: Any, labels: Any) -> tuple[Any, Any]:
-            weighted = points * weights[:, None]
-            return (
-                jax.ops.segment_sum(weighted, labels, num_segments=k),
-                jax.ops.segment_sum(weights, labels, num_segments=k),
-            )
-
-        def chunk(i: Any, carry: tuple[Any, Any, Total, Total]) -> tuple[Any, Any, Total, Total]:
-            labels, single, sums, counts = carry
-            first = jnp.minimum(i * plan.rows, n - plan.rows)
+        def chunk(i: Any, carry: tuple[Any, Any, Sums]) -> tuple[Any, Any, Sums]:
+            labels, single, sums = carry
+            first = jnp.minimum(i * size, n - size)
 
             def part(column: Any) -> Any:
-                return lax.dynamic_slice_in_dim(column, first, plan.rows)
+                return lax.dynamic_slice_in_dim(column, first, size)
 
             points = self._scaled(part(state.x))
             scores = narrow @ (points - state.shift).T + half_squares
             candidates = scores <= jnp.min(scores, axis=0) + part(slack)
             label = jnp.argmax(candidates, axis=0).astype(jnp.int32)
             alone = jnp.sum(candidates, axis=0) == 1
-            fresh = first + jnp.arange(plan.rows) >= i * plan.rows  # the last chunk overlaps
-            points = self._scaled(part(state.x), dtype)
-            term = members(points, jnp.where(alone & fresh, part(state.weights), 0.0), label)
+            fresh = first + jnp.arange(size) >= i * size  # the last chunk overlaps
+            weights = jnp.where(alone & fresh, part(state.weights), 0.0)
             return (
                 lax.dynamic_update_slice_in_dim(labels, label, first, 0),
                 lax.dynamic_update_slice_in_dim(single, alone, first, 0),
-                sums.plus(term[0]),
-                counts.plus(term[1]),
+                sums.plus(self._scaled(part(state.x), self.dtypes.sums), weights, label),
             )
 
-        nothing = jnp.zeros((k, d), dtype), jnp.zeros(k, dtype)
-        carry = (jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), *(Total(zero, zero) for zero in nothing))
-        labels, single, sums, counts = lax.fori_loop(0, -(-n // plan.rows), chunk, carry)
+        zero = jnp.zeros(book.plain.shape, self.dtypes.sums), jnp.zeros(book.plain.shape[0], self.dtypes.sums)
+        sums = Sums(*(Total(part, part) for part in zero))
+        start = (jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), sums)
+        return lax.fori_loop(0, -(-n // size), chunk, start)  # type: ignore[no-any-return]
 
+    def _by_differences(
+        self, state: State, book: Book, size: int, labels: Any, single: Any, sums: Sums
+    ) -> tuple[Any, Sums]:
+        """The same with the doubtful labels decided, in as many blocks of that size as it takes."""
         rank = jnp.cumsum(~single, dtype=jnp.int32)
         found = rank[-1]
 
-        def block(carry: tuple[Any, Any, Total, Total]) -> tuple[Any, Any, Total, Total]:
-            first, labels, sums, counts = carry
-            order = first + jnp.arange(plan.block, dtype=jnp.int32)
+        def block(carry: tuple[Any, Any, Sums]) -> tuple[Any, Any, Sums]:
+            first, labels, sums = carry
+            order = first + jnp.arange(size, dtype=jnp.int32)
             place = jnp.searchsorted(rank, jnp.minimum(order, found))
-            points = self._scaled(state.x[place], dtype)
+            points = self._scaled(state.x[place], self.dtypes.sums)
             answer = jnp.argmin(self._lengths(points, book), axis=1).astype(jnp.int32)
             weights = jnp.where(order <= found, state.weights[place], 0.0)  # the last block is filled up
-            term = members(points, weights, answer)
-            return (
-                first + plan.block,
-                labels.at[place].set(answer),
-                sums.plus(term[0]),
-                counts.plus(term[1]),
-            )
+            return first + size, labels.at[place].set(answer), sums.plus(points, weights, answer)
 
-        start = (jnp.ones((), jnp.int32), labels, sums, counts)
-        _, labels, sums, counts = lax.while_loop(lambda carry: carry[0] <= found, block, start)
-        return labels, sums, counts
+        start = (jnp.ones((), jnp.int32), labels, sums)
+        _, labels, sums = lax.while_loop(lambda carry: carry[0] <= found, block, start)
+        return labels, sums
 
     def _lengths(self, points: Any, book: Book) -> Any:
         """Distances (m, k) of a few points from all centroids, each in units of its largest difference."""
