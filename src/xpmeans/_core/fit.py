@@ -35,9 +35,10 @@ class State(NamedTuple):
     kernel_state: Any
 
 
-# The verdict of a step is the one number that is asked for in an iteration: this one; or above, how many
-# clusters are empty; or below, how many points found no room.
+# The verdict of a step is the one number that is asked for in an iteration: it ends the run, or the run had
+# ended before it; or above, how many clusters are empty; or below, how many points found no room.
 END = -1
+ENDED = -2
 
 
 def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: Any, rules: Rules) -> State:
@@ -49,23 +50,15 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
         kernel_state, (labels, sums, counts, left) = kernel.step(state.kernel_state, old, room)
         empty = counts == 0
         n_empty = xp.sum(cast(xp, empty, xp.int32), dtype=xp.int32)
-        means = sums / xp.where(empty, 1.0, counts)[:, None]
-        means = xp.where(empty[:, None], cast(xp, old, means.dtype) * problem.scale, means)
-        if rules.spherical:
-            means = _on_sphere(xp, means, old)
-        moved = cast(xp, means / problem.scale, problem.dtypes.compute)
-        shift = (cast(xp, moved, means.dtype) - cast(xp, old, means.dtype)) * problem.scale
-        settled = xp.sum(shift * shift) <= rules.tol
-        if rules.relocate:
-            settled = settled & (n_empty == 0)
-        converged = xp.all(labels == state.labels) | settled
+        moved, shift = _moved(problem, old, sums, counts, rules.spherical)
+        converged, settled = xp.all(labels == state.labels), shift <= rules.tol
+        converged = converged | (settled & (n_empty == 0) if rules.relocate else settled)
         ends = converged if rules.on_empty is None else converged & (n_empty == 0)
-        verdict = xp.where(ends, END, n_empty)
-        if left is not None:
-            verdict = xp.where(left > 0, END - left, verdict)
-        verdict = flow.known(verdict)
-        if room is not None and verdict < END:
-            room = min(problem.plan.n, 2 * (room + END - verdict))
+        verdict = flow.known(_verdict(xp, state, ends, n_empty, left))
+        if room is not None and verdict == ENDED:
+            return state._replace(verdict=END)
+        if room is not None and verdict < ENDED:
+            room = min(problem.plan.n, 2 * (room + ENDED - verdict))
             return state._replace(kernel_state=kernel_state, room=room)
         if rules.on_step is not None:
             inertia = xp.sum(squared_distances(problem, old, labels) * mass) * rules.unit
@@ -75,10 +68,14 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
             rules.on_empty()
         if rules.relocate:
 
-            def relocated(moved: Any) -> Any:
-                return _relocated(problem, mass, moved, old, labels, empty, n_empty=verdict)
+            def relocated(moved: Any, converged: Any) -> tuple[Any, Any]:
+                moved, any_moved = _relocated(problem, mass, moved, old, labels, empty, n_empty=verdict)
+                return moved, converged | (settled & ~any_moved)
 
-            moved = flow.branch(verdict > 0, relocated, lambda moved: moved, moved)
+            def unchanged(moved: Any, converged: Any) -> tuple[Any, Any]:
+                return moved, converged
+
+            moved, converged = flow.branch(verdict > 0, relocated, unchanged, moved, converged)
         return State(moved, labels, state.n_iter + 1, converged, verdict, room, kernel_state)
 
     zero = xp.zeros((), dtype=xp.int32, device=device)
@@ -87,8 +84,36 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
         *(first, unlabelled, flow.known(zero), zero == 1, flow.known(zero)),
         *(None if flow.asks else problem.plan.block, kernel_state),
     )
-    end: State = flow.iterate(step, start, lambda s: (s.verdict == END) | (s.n_iter == rules.max_iter))
+
+    def finished(state: State) -> Any:
+        done = (state.verdict == END) | (state.n_iter == rules.max_iter)
+        return done | state.converged if flow.asks else done
+
+    end: State = flow.iterate(step, start, finished)
     return end
+
+
+def _moved(problem: Problem, old: Any, sums: Any, counts: Any, spherical: bool) -> tuple[Any, Any]:
+    """Means of the clusters, where one that is empty keeps its place, and the square they moved, scaled."""
+    xp = problem.xp
+    empty = counts == 0
+    means = sums / xp.where(empty, 1.0, counts)[:, None]
+    means = xp.where(empty[:, None], cast(xp, old, means.dtype) * problem.scale, means)
+    if spherical:
+        means = _on_sphere(xp, means, old)
+    moved = cast(xp, means / problem.scale, problem.dtypes.compute)
+    shift = (cast(xp, moved, means.dtype) - cast(xp, old, means.dtype)) * problem.scale
+    return moved, xp.sum(shift * shift)
+
+
+def _verdict(xp: Any, state: State, ends: Any, n_empty: Any, left: Any) -> Any:
+    """What is to be done about a step; see `END`."""
+    verdict = xp.where(ends, END, n_empty)
+    if state.room is None:
+        return verdict
+    if left is not None:
+        verdict = xp.where(left > 0, ENDED - left, verdict)
+    return xp.where(state.converged, ENDED, verdict)
 
 
 def _on_sphere(xp: Any, means: Any, old: Any) -> Any:
@@ -99,8 +124,8 @@ def _on_sphere(xp: Any, means: Any, old: Any) -> Any:
 
 def _relocated(
     problem: Problem, mass: Any, book: Any, old: Any, labels: Any, empty: Any, n_empty: Any
-) -> Any:
-    """Centroids with each empty cluster's moved to the point that is then farthest from all of them.
+) -> tuple[Any, Any]:
+    """Centroids with each empty cluster's moved to the point that is then farthest from all; whether any was.
 
     One after the other, in the order of the clusters: a point's copies are near once it is taken, so that no
     two clusters go to one place, and none goes anywhere when no point lies away from its centroid. The mean
@@ -125,4 +150,5 @@ def _relocated(
         done = state[0] == 0
         return done | (xp.max(state[3]) == 0) if flow.asks else done
 
-    return flow.iterate(step, (n_empty, book, empty, nearest), finished)[1]
+    _, moved, left, _ = flow.iterate(step, (n_empty, book, empty, nearest), finished)
+    return moved, xp.any(left != empty)
