@@ -19,6 +19,7 @@ nox.options.sessions = [
     "tests-strict",
     "tests-all",
     "scipy-suite",
+    "sklearn-suite",
     "wheel",
     "docs",
     "demo",
@@ -99,6 +100,24 @@ def scipy_suite(session: nox.Session) -> None:
                 *("--pyargs", "scipy.cluster.tests.test_vq"),
                 env={"SCIPY_ARRAY_API": switch, "PYTHONPATH": plugin},
             )
+
+
+@nox.session(name="sklearn-suite")
+def sklearn_suite(session: nox.Session) -> None:
+    """scikit-learn's own tests of k-means on our estimators, for all its seeds, and its estimator checks."""
+    session.install("-e", ".[test]", "scikit-learn==1.9.1", "pytest-xdist")
+    settings = ("-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", "-p", "sklearn_swap")
+    quiet = ("-W", "ignore::pytest.PytestUnknownMarkWarning")
+    with session.chdir(session.create_tmp()):
+        session.run(
+            *("pytest", *settings, *quiet, "-n", "2", "--at-least", "5274"),
+            *("--pyargs", "sklearn.cluster.tests.test_k_means"),
+            env={
+                "PYTHONPATH": str(Path(session.invoked_from, "tests")),
+                "SKLEARN_RUN_FLOAT32_TESTS": "1",
+                "SKLEARN_TESTS_GLOBAL_RANDOM_SEED": "all",
+            },
+        )
 
 
 @nox.session

@@ -8,6 +8,7 @@ from xpmeans.capabilities import Capabilities, UnsupportedBackendError, capabili
 
 __version__ = version("xpmeans")
 _FUNCTIONS = ("KMeansResult", "assign", "kmeans", "kmeans_plusplus")
+_ESTIMATORS = ("KMeans", "MiniBatchKMeans")
 __all__ = [
     "Capabilities",
     "UnsupportedBackendError",
@@ -16,6 +17,7 @@ __all__ = [
     "capabilities",
     "vq",
     *_FUNCTIONS,
+    *_ESTIMATORS,
 ]
 
 
@@ -28,4 +30,8 @@ def __getattr__(name: str) -> Any:  # what follows is loaded when first used
         import xpmeans.functional
 
         return getattr(xpmeans.functional, name)
+    if name in _ESTIMATORS:
+        import xpmeans.estimators
+
+        return getattr(xpmeans.estimators, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,7 @@ Arrays are recognised through array-api-compat, which looks at what is already i
 nothing itself.
 """
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -143,6 +144,47 @@ def returned(context: Context, array: Any, dtype: Any = None) -> Any:
         with np.errstate(over="ignore"):  # JAX narrows a float64 inertia to float32 in NumPy
             return context.xp.asarray(array, dtype=dtype, device=None if context.lazy else context.device)
     return array if dtype is None or array.dtype == dtype else context.xp.astype(array, dtype)
+
+
+def to_host(array: Any) -> Any:
+    """An array's values as a NumPy array, from any device; dtypes that NumPy lacks become float32."""
+    if isinstance(array, np.ndarray | np.generic):
+        return array
+    if compat.is_torch_array(array) or compat.is_cupy_array(array):
+        return to_host(compat.to_device(array, "cpu")) if not _on_cpu(array) else _viewed(array)
+    if compat.is_jax_array(array):
+        return _viewed(array)
+    xp = compat.array_namespace(array)
+    return np.asarray(compat.to_device(array, xp.__array_namespace_info__().default_device()))
+
+
+def _on_cpu(array: Any) -> bool:
+    return str(getattr(array, "device", "")) == "cpu"
+
+
+def converted(array: Any, xp: Any, device: Any, dtype: Any) -> Any:
+    """A copy of an array in another namespace, on another device or of another dtype; None keeps each."""
+    own = compat.array_namespace(array)
+    if xp is None and device is None:
+        device = compat.device(array)
+    target = xp or own
+    name = str(getattr(array if dtype is None else dtype, "dtype", dtype))
+    name = getattr(dtype, "__name__", name.rpartition(".")[2])
+    values = to_host(array)
+    return target.asarray(values, dtype=getattr(target, name, None), device=device, copy=True)
+
+
+def named_namespace(library: Any) -> Any:
+    """The namespace of a library by its name, or of a namespace or module."""
+    if isinstance(library, str):
+        try:
+            library = importlib.import_module("jax.numpy" if library == "jax" else library)
+        except ImportError as error:
+            raise ImportError(
+                f"The model's arrays belong to {library}, which cannot be imported here. "
+                "Hint: install it, or convert the model where it is installed: model.to('numpy')."
+            ) from error
+    return compat.array_namespace(library.empty(0))
 
 
 def _chunk(array: Any) -> Any:

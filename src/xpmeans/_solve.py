@@ -12,8 +12,9 @@ import numpy as np
 
 from xpmeans import _inputs
 from xpmeans._core import initial
-from xpmeans._core.distances import distances, squared_distances
+from xpmeans._core.distances import all_distances, distances, squared_distances
 from xpmeans._core.fit import Rules
+from xpmeans._core.minibatch import Pace, Run, Stream, run, subset, update
 from xpmeans._core.precision import cast, measure, precision, promoted
 from xpmeans._core.problem import Problem, make_problem
 from xpmeans._core.restarts import Answer, best_of
@@ -112,6 +113,81 @@ def _starts(task: Task, problem: Problem, x: Any, book: Any) -> Any:
         _inputs.require_count("init", inputs.book, task.k)
         starts.append(_book(task, problem, "init", inputs.book))
     return problem.xp.stack(starts)
+
+
+def minibatch(task: Task, pace: Pace, init_size: int, rng: np.random.Generator, inputs: Inputs) -> Run:
+    """K-means by batches that are drawn from the points."""
+    problem, mass, _ = _problem(task, inputs.x, task.k, inputs.weights, inputs.book)
+    first = _first(task, problem, mass, inputs, init_size, rng)
+    if pace.tol:
+        pace = pace._replace(tol=pace.tol * float(initial.variance_of(problem, mass)) / problem.scale**2)
+    pace = pace._replace(unit=0.5 if pace.spherical else problem.scale**-2)
+    return run(problem, None if inputs.weights is None else mass, first, pace, rng)
+
+
+def one_batch(
+    task: Task, pace: Pace, stream: Stream | None, init_size: int, rng: np.random.Generator, inputs: Inputs
+) -> Stream:
+    """The stream after one more batch; the batch is all the points, and begins a stream if there is none."""
+    problem, mass, _ = _problem(task, inputs.x, task.k, inputs.weights, inputs.book)
+    xp = problem.xp
+    if stream is None:
+        first = _first(task, problem, mass, inputs, init_size, rng)
+        counts = xp.zeros(task.k, dtype=problem.dtypes.sums, device=problem.device)
+        stream = Stream(first, counts, 0)
+    else:
+        counts = xp.asarray(stream.counts, dtype=problem.dtypes.sums, device=problem.device)
+        stream = stream._replace(centroids=_book(task, problem, "centroids", inputs.book), counts=counts)
+    return update(problem, mass, stream, pace, rng)[0]
+
+
+def _first(
+    task: Task, problem: Problem, mass: Any, inputs: Inputs, size: int, rng: np.random.Generator
+) -> Any:
+    """First centroids: given, or the best of `n_runs`, each from `size` points, judged on `size` others."""
+    if task.init is None:
+        return _book(task, problem, "init", inputs.book)
+    n, xp = problem.x.shape[0], problem.xp
+
+    def part() -> tuple[Problem, Any]:
+        rows = xp.asarray(rng.integers(n, size=size), device=problem.device)
+        return subset(problem, rows), xp.take(mass, rows)
+
+    valid, valid_mass = part()
+    best, least = None, math.inf
+    for _ in range(task.n_runs):
+        some, some_mass = part() if size < n else (problem, mass)
+        if callable(task.init):
+            one = task._replace(rng=lambda: rng, n_runs=1)
+            book = _starts(one, some, some.x, None)[0, ...]
+        else:
+            draws = _inputs.draws(task.init, rng, 1, task.k)
+            uniforms = [_uniforms(some, draw[0]) for draw in draws]
+            book = initial.points_at(some, initial.ROWS[task.init](some, some_mass, *uniforms))
+        kernel = select(valid)
+        _, squares = kernel.assign(kernel.start(valid.x, None, valid.plan), book)
+        inertia = float(xp.sum(squares * valid_mass))
+        if best is None or inertia < least:
+            best, least = book, inertia
+    return best
+
+
+def score(task: Task, _draws: Any, x: Any, weights: Any, book: Any) -> tuple[Any, Any]:
+    """Labels, and the inertia, as `cluster` finds them for its own centroids."""
+    wide = promoted(task.work.xp, x.dtype, book.dtype)
+    problem, mass, unit = _problem(task, x, book.shape[0], weights, book, wide)
+    kernel = select(problem)
+    state = kernel.start(problem.x, None, problem.plan)
+    labels, squares = kernel.assign(state, _book(task, problem, "cluster_centers_", book))
+    return labels, problem.xp.sum(squares * mass) * unit
+
+
+def transform(task: Task, _draws: Any, x: Any, _weights: Any, book: Any) -> tuple[Any]:
+    """Distances of all points from all centroids."""
+    wide = promoted(task.work.xp, x.dtype, book.dtype)
+    problem, *_ = _problem(task, x, book.shape[0], None, book, wide)
+    found = all_distances(problem, _book(task, problem, "cluster_centers_", book))
+    return (found * found / 2 if task.metric == "cosine" else found / problem.scale,)
 
 
 def assign(task: Task, _draws: Any, x: Any, _weights: Any, book: Any) -> tuple[Any, Any]:

@@ -176,6 +176,29 @@ def kmeans(
     >>> float(result.inertia), result.n_iter, result.converged
     (2.0, 2, True)
     """
+    result, complete = clustered(
+        *(x, n_clusters, init, n_init, max_iter, tol, sample_weight, metric, empty, rng, kernel, callback)
+    )
+    if not complete:
+        warnings.warn(_EMPTY, UserWarning, stacklevel=2)
+    return result
+
+
+def clustered(
+    x: Any,
+    n_clusters: int,
+    init: Any,
+    n_init: Any,
+    max_iter: int,
+    tol: float,
+    sample_weight: Any,
+    metric: str,
+    empty: str,
+    rng: Any,
+    kernel: str | None,
+    callback: Any,
+) -> tuple[KMeansResult, bool]:
+    """The result of `kmeans`, and whether all clusters have points, or nobody can know."""
     _inputs.one_of("metric", metric, METRICS)
     _inputs.one_of("empty", empty, EMPTY)
     max_iter = _inputs.at_least("max_iter", max_iter, 1)
@@ -216,13 +239,11 @@ def kmeans(
     answer = Answer(*solve(cluster, task, inputs, per_point, draws))
     xp, user = inputs.work.xp, inputs.user
     if user.traced:
-        return KMeansResult(*answer)
-    if xp.any(answer.counts == 0):
-        warnings.warn(_EMPTY, UserWarning, stacklevel=2)
+        return KMeansResult(*answer), True
     single = inputs.x.ndim == 2
     index = xpx.default_dtype(user.xp, "indexing", device=user.device)
     inertia = returned(user, answer.inertia, widest(user.xp, user.device))
-    return KMeansResult(
+    result = KMeansResult(
         returned(user, answer.centroids, inputs.dtype),
         returned(user, answer.labels),
         inertia[()] if single else inertia,
@@ -230,6 +251,7 @@ def kmeans(
         int(answer.n_iter) if single else returned(user, answer.n_iter),
         bool(answer.converged) if single else returned(user, answer.converged),
     )
+    return result, not xp.any(answer.counts == 0)
 
 
 @documented

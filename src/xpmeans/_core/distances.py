@@ -38,6 +38,42 @@ def distances(problem: Problem, centroids: Any, labels: Any, squares: Any) -> An
     return _finite_or_nan(problem, lengths.value)
 
 
+def all_distances(problem: Problem, centroids: Any) -> Any:
+    """(n, k) from each point to each centroid, times the scale."""
+    xp, dtype = problem.xp, problem.dtypes.sums
+    n, k = problem.x.shape[0], centroids.shape[0]
+    book = cast(xp, centroids, dtype) * problem.scale
+    found = Column(xp, (n, k), dtype, problem.device)
+    for rows in chunks(n, problem.plan.rows):
+        points = times(cast(xp, problem.x[rows, ...], dtype), problem.scale)
+        found.put(rows, pairs(xp, points, book, 1, problem.device, squared=False))
+    return found.value
+
+
+def pairs(xp: Any, points: Any, book: Any, columns: int, device: Any, squared: bool) -> Any:
+    """Distances (m, k) of a few points from all centroids, from that many columns at a time.
+
+    Not `squared` each pair is taken in units of its largest difference, for see `distances`.
+    """
+
+    def differences() -> Iterator[Any]:
+        for some in chunks(points.shape[1], columns):
+            yield points.T[some, :, None] - book.T[some, None, :]
+
+    largest = xp.zeros((points.shape[0], book.shape[0]), dtype=points.dtype, device=device)
+    if not squared:
+        for part in differences():
+            largest = xp.maximum(largest, xp.max(xp.abs(part), axis=0))
+    unit = xp.where(largest > 0, largest, 1.0)
+    squares = xp.zeros_like(largest)
+    for part in differences():
+        if not squared:
+            part /= unit[None, ...]
+        part *= part
+        squares += xp.sum(part, axis=0)
+    return squares if squared else largest * xp.sqrt(squares)
+
+
 def _differences(problem: Problem, centroids: Any, labels: Any | None) -> Iterator[tuple[slice, Any]]:
     """Chunks of scaled points less their centroids."""
     xp, dtype = problem.xp, problem.dtypes.sums

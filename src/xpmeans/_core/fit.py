@@ -48,8 +48,7 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
     def step(state: State) -> State:
         old, room = state.centroids, state.room
         kernel_state, (labels, sums, counts, left) = kernel.step(state.kernel_state, old, room)
-        empty = counts == 0
-        n_empty = xp.sum(cast(xp, empty, xp.int32), dtype=xp.int32)
+        n_empty = xp.sum(cast(xp, counts == 0, xp.int32), dtype=xp.int32)
         moved, shift = _moved(problem, old, sums, counts, rules.spherical)
         converged, settled = xp.all(labels == state.labels), shift <= rules.tol
         converged = converged | (settled & (n_empty == 0) if rules.relocate else settled)
@@ -68,9 +67,10 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
             rules.on_empty()
         if rules.relocate:
 
-            def relocated(moved: Any, converged: Any) -> tuple[Any, Any]:
-                moved, any_moved = _relocated(problem, mass, moved, old, labels, empty, n_empty=verdict)
-                return moved, converged | (settled & ~any_moved)
+            def relocated(_: Any, converged: Any) -> tuple[Any, Any]:
+                given = _relocated(problem, mass, old, labels, sums, counts, n_empty=verdict)
+                moved, shift = _moved(problem, old, *given, rules.spherical)
+                return moved, converged | (shift <= rules.tol)
 
             def unchanged(moved: Any, converged: Any) -> tuple[Any, Any]:
                 return moved, converged
@@ -100,7 +100,7 @@ def _moved(problem: Problem, old: Any, sums: Any, counts: Any, spherical: bool) 
     means = sums / xp.where(empty, 1.0, counts)[:, None]
     means = xp.where(empty[:, None], cast(xp, old, means.dtype) * problem.scale, means)
     if spherical:
-        means = _on_sphere(xp, means, old)
+        means = on_sphere(xp, means, old)
     moved = cast(xp, means / problem.scale, problem.dtypes.compute)
     shift = (cast(xp, moved, means.dtype) - cast(xp, old, means.dtype)) * problem.scale
     return moved, xp.sum(shift * shift)
@@ -116,39 +116,45 @@ def _verdict(xp: Any, state: State, ends: Any, n_empty: Any, left: Any) -> Any:
     return xp.where(state.converged, ENDED, verdict)
 
 
-def _on_sphere(xp: Any, means: Any, old: Any) -> Any:
+def on_sphere(xp: Any, means: Any, old: Any) -> Any:
     """Means moved out to the unit sphere; one at its middle has no direction, and keeps the old one."""
     norms = xp.sqrt(xp.sum(means * means, axis=1))[:, None]
     return xp.where(norms > 0, means / xp.where(norms > 0, norms, 1.0), cast(xp, old, means.dtype))
 
 
 def _relocated(
-    problem: Problem, mass: Any, book: Any, old: Any, labels: Any, empty: Any, n_empty: Any
+    problem: Problem, mass: Any, old: Any, labels: Any, sums: Any, counts: Any, n_empty: Any
 ) -> tuple[Any, Any]:
-    """Centroids with each empty cluster's moved to the point that is then farthest from all; whether any was.
+    """Sums and counts with each empty cluster given the point that is then farthest from all centroids.
 
-    One after the other, in the order of the clusters: a point's copies are near once it is taken, so that no
-    two clusters go to one place, and none goes anywhere when no point lies away from its centroid. The mean
-    of a point's copies may round to a neighbour of it, which is not away: two clusters would take turns for
-    ever.
+    One after the other, in the order of the clusters: a point's copies go with it, so that no two clusters go
+    to one place, and none goes anywhere when no point lies away from its centroid. The mean of a point's
+    copies may round to a neighbour of it, which is not away: two clusters would take turns for ever. The
+    point leaves the sum of its cluster, unless so little is left there that rounding would show in the mean.
     """
-    xp, flow = problem.xp, problem.flow
-    order = xp.arange(book.shape[0], device=problem.device)
+    xp, flow, dtype = problem.xp, problem.flow, problem.dtypes.sums
+    order = xp.arange(old.shape[0], dtype=labels.dtype, device=problem.device)
     nearest = squared_distances(problem, old, labels)
-    origin = xp.zeros((1, book.shape[1]), dtype=book.dtype, device=problem.device)
+    origin = xp.zeros((1, old.shape[1]), dtype=old.dtype, device=problem.device)
     rounding = (2 * float(xp.finfo(problem.dtypes.compute).eps)) ** 2 * squared_distances(problem, origin)
     nearest = xp.where((mass > 0) & (nearest > rounding), nearest, 0.0)
+    least = float(xp.finfo(dtype).eps) ** 0.5
 
     def step(state: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
-        to_do, book, empty, nearest = state
-        here = (order == xp.argmax(cast(xp, empty, xp.int32))) & xp.any(nearest > 0)
-        point = points_at(problem, xp.argmax(nearest)[None])
-        book = xp.where(here[:, None], point, book)
-        return to_do - 1, book, empty & ~here, xp.minimum(nearest, squared_distances(problem, point))
+        to_do, sums, counts, nearest = state
+        row = xp.argmax(nearest)[None]
+        point = points_at(problem, row)
+        squares = squared_distances(problem, point)
+        weight = xp.sum(xp.where(squares == 0, mass, 0.0)) * cast(xp, xp.any(nearest > 0), dtype)
+        here = order == xp.argmax(cast(xp, counts == 0, xp.int32))
+        giver = (order == xp.take(labels, row)) & (counts - weight > least * counts)
+        change = weight * (cast(xp, here, dtype) - cast(xp, giver, dtype))
+        sums = sums + change[:, None] * (cast(xp, point, dtype) * problem.scale)
+        return to_do - 1, sums, counts + change, xp.minimum(nearest, squares)
 
     def finished(state: tuple[Any, Any, Any, Any]) -> Any:
         done = state[0] == 0
         return done | (xp.max(state[3]) == 0) if flow.asks else done
 
-    _, moved, left, _ = flow.iterate(step, (n_empty, book, empty, nearest), finished)
-    return moved, xp.any(left != empty)
+    _, sums, counts, _ = flow.iterate(step, (n_empty, sums, counts, nearest), finished)
+    return sums, counts

@@ -57,7 +57,7 @@ def random(problem: Problem, mass: Any, uniforms: Any) -> Any:
         left, width = xp.take(starts, by_start), xp.take(widths, by_start)
         closed_up = left - (xp.cumulative_sum(width) - width)
         place = place + xp.sum(xp.where(closed_up <= place, width, 0.0))
-        row = _interval(xp, ends, place)
+        row = interval(xp, ends, place)
         here = order == i
         chosen = xp.where(here, cast(xp, row, chosen.dtype), chosen)
         widths = xp.where(here, xp.take(mass, row), widths)
@@ -130,10 +130,10 @@ def _pick(xp: Any, weights: Any, fallback: Any, uniforms: Any) -> Any:
     """Row numbers drawn in proportion to `weights`, or to `fallback` when all weights are zero."""
     weights = xp.where(xp.any(weights > 0), weights, fallback)
     ends = xp.cumulative_sum(weights)
-    return _interval(xp, ends, uniforms * ends[-1])
+    return interval(xp, ends, uniforms * ends[-1])
 
 
-def _interval(xp: Any, ends: Any, places: Any) -> Any:
+def interval(xp: Any, ends: Any, places: Any) -> Any:
     """The interval that each place falls into, never one of width zero, nor past the end by rounding."""
     last = xp.searchsorted(ends, ends[-1:])
     return xp.minimum(xp.searchsorted(ends, places, side="right"), last)

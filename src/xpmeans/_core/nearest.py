@@ -14,12 +14,12 @@ matrix product, in float64 where the device has it. Two products and a minimum p
 Cost of a step: O(nkd) time, O(plan.rows * k) memory.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from xpmeans._core.distances import squared_distances
+from xpmeans._core.distances import pairs, squared_distances
 from xpmeans._core.plan import Plan
 from xpmeans._core.precision import Precision, cast, is_one, times
 from xpmeans._core.problem import Problem
@@ -190,34 +190,11 @@ class Reference:
             candidates = scores <= xp.min(scores, axis=0) + slack
             if xp.all(xp.sum(cast(xp, candidates, xp.int32), axis=0) == 1):
                 return cast(xp, xp.argmin(scores, axis=0), xp.int32)
-        distances = self._differences(points, book, state.plan.columns)
+        squared, columns = is_one(self.scale), state.plan.columns
+        distances = pairs(xp, points, book.plain, columns, self.device, squared)
         if not self.finite:
             distances = xp.where(xp.isfinite(book.half_squares), distances, xp.inf)
         return cast(xp, xp.argmin(distances, axis=1), xp.int32)
-
-    def _differences(self, points: Any, book: Book, columns: int) -> Any:
-        """Squared distances (m, k) of a few points from all centroids, that many columns at a time.
-
-        With a scale, distances: each pair in units of its largest difference, for see `distances.distances`.
-        """
-        xp, shape = self.xp, (points.shape[0], book.plain.shape[0])
-
-        def differences() -> Iterator[Any]:
-            for some in chunks(points.shape[1], columns):
-                yield points.T[some, :, None] - book.plain.T[some, None, :]
-
-        largest = xp.zeros(shape, dtype=points.dtype, device=self.device)
-        if not is_one(self.scale):
-            for part in differences():
-                largest = xp.maximum(largest, xp.max(xp.abs(part), axis=0))
-        unit = xp.where(largest > 0, largest, 1.0)
-        squares = xp.zeros_like(largest)
-        for part in differences():
-            if not is_one(self.scale):
-                part /= unit[None, ...]
-            part *= part
-            squares += xp.sum(part, axis=0)
-        return squares if is_one(self.scale) else largest * xp.sqrt(squares)
 
     def _slack(self, book: Book, norms: Any, dtype: Any) -> Any:
         """Twice the bound on a score's rounding, for points of these norms: (n,) in `dtype`.
