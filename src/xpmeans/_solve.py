@@ -136,8 +136,9 @@ def one_batch(
         counts = xp.zeros(task.k, dtype=problem.dtypes.sums, device=problem.device)
         stream = Stream(first, counts, 0)
     else:
-        counts = xp.asarray(stream.counts, dtype=problem.dtypes.sums, device=problem.device)
-        stream = stream._replace(centroids=_book(task, problem, "centroids", inputs.book), counts=counts)
+        (counts,) = on_host(task.user, [stream.counts])[1]
+        book = _book(task, problem, "cluster_centers_", inputs.book)
+        stream = stream._replace(centroids=book, counts=cast(xp, counts, problem.dtypes.sums))
     return update(problem, mass, stream, pace, rng)[0]
 
 

@@ -32,7 +32,7 @@ from xpmeans.functional import clustered
 
 __all__ = ["KMeans", "MiniBatchKMeans"]
 
-_ARRAYS = ("cluster_centers_", "labels_")
+_ARRAYS = ("cluster_centers_", "labels_", "_counts")
 
 
 class _Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -97,7 +97,7 @@ class _Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         array of shape (n,), int32
             Indices of centroids; the lowest wins a tie.
         """
-        return self._scored(self._again(X), None)[0]
+        return self._scored(self._again(X, "predict"), None)[0]
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return minus the inertia of points: the higher, the nearer they lie to the centroids.
@@ -116,7 +116,7 @@ class _Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         float
             Minus the sum of weight times squared distance, or cosine distance.
         """
-        X = self._again(X)
+        X = self._again(X, "score")
         return -self._scored(X, self._weights(X, sample_weight))[1]
 
     def transform(self, X: Any) -> Any:
@@ -133,7 +133,7 @@ class _Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             Distances, not squared, found by differences in O(n k d); with ``metric='cosine'`` 1 minus the
             cosine.
         """
-        X = self._again(X)
+        X = self._again(X, "transform")
         inputs = _inputs.inputs_of("assign", X, cluster_centers_=self.cluster_centers_)
         task = Task(inputs.user, inputs.work, inputs.dtype, self.metric)
         (found,) = _solve.solve(_solve.transform, task, inputs, (True,))
@@ -205,7 +205,7 @@ class _Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             )
         return X, context
 
-    def _again(self, X: Any) -> Any:
+    def _again(self, X: Any, method: str) -> Any:
         """Points for a fitted model, which must be where its centroids are."""
         self._require_fitted()
         X, context = self._checked(X, reset=False)
@@ -213,25 +213,28 @@ class _Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         if (mine.library, mine.device) != (context.library, context.device):
             where = "" if context.library == "numpy" else ", device=X.device"
             raise ValueError(
-                f"`X` is a {context.library} array on {context.device}, but this model was fitted on "
-                f"{mine.library} arrays on {mine.device}. Hint: model.to({context.library!r}{where}) "
-                "converts it."
+                f"`X` in {type(self).__name__}.{method}() must use the same namespace and device as in fit: "
+                f"it is a {context.library} array on {context.device}, and the model was fitted on "
+                f"{mine.library} arrays on {mine.device}. "
+                f"Hint: model.to({context.library!r}{where}) converts it."
             )
         return X
 
     def _weights(self, X: Any, sample_weight: Any) -> Any:
-        """Weights as `kmeans` takes them: an array, or None."""
+        """Weights as `kmeans` takes them, an array where the points are, or None."""
         if sample_weight is None:
             return None
-        if isinstance(X, np.ndarray):
+        if isinstance(X, np.ndarray) and not compat.is_array_api_obj(sample_weight):
             sample_weight = np.asarray(sample_weight, dtype=np.float64)
-            if sample_weight.ndim == 0:
-                return np.full(X.shape[0], sample_weight)
-            if sample_weight.ndim > 1:
-                raise ValueError("Sample weights must be 1D array or scalar")
-        elif isinstance(sample_weight, int | float):
-            xp = compat.array_namespace(X)
-            return xp.full(X.shape[0], float(sample_weight), device=compat.device(X))
+        xp, device = compat.array_namespace(X), compat.device(X)
+        if np.ndim(sample_weight) == 0:
+            return xp.full(X.shape[0], float(sample_weight), device=device)
+        if np.ndim(sample_weight) > 1:
+            raise ValueError(
+                f"Sample weights must be 1D array or scalar, got shape {np.shape(sample_weight)}."
+            )
+        if compat.is_array_api_obj(sample_weight) and compat.array_namespace(sample_weight) is not xp:
+            return converted(sample_weight, xp, device, None)  # scikit-learn too lets everything follow `X`
         return sample_weight
 
     def _starts(self, X: Any) -> tuple[Any, int]:
@@ -663,7 +666,7 @@ class MiniBatchKMeans(_Clusterer):
             This model.
         """
         begun = "cluster_centers_" in self.__dict__
-        X = self._again(X) if begun else self._checked(X, reset=True)[0]
+        X = self._again(X, "partial_fit") if begun else self._checked(X, reset=True)[0]
         weights = self._weights(X, sample_weight)
         if not begun:
             self._rng = np.random.default_rng(self.random_state)
@@ -715,6 +718,6 @@ class MiniBatchKMeans(_Clusterer):
         return min(size, n)
 
     def _keep(self, inputs: _inputs.Inputs, stream: Stream) -> None:
-        """Note where a stream stands; the few counts stay on the host."""
+        """Note where a stream stands."""
         self._fitted(returned(inputs.user, stream.centroids, inputs.dtype))
-        self._counts, self._since = to_host(stream.counts), stream.since
+        self._counts, self._since = returned(inputs.user, stream.counts), stream.since
