@@ -68,6 +68,8 @@ except ImportError:  # pragma: no cover - tested in a process of its own
             raise ValueError(f"Expected 2D array, got an array of shape {table.shape} instead.")
         if 0 in table.shape:
             raise ValueError(f"Found array of shape {table.shape}: a minimum of 1 is required.")
+        if table.dtype.kind not in "biufO":
+            raise ValueError(f"Expected real numbers, got an array of dtype {table.dtype}.")
         if table.dtype not in dtype:
             table = table.astype(dtype[0])
         if reset:

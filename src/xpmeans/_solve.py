@@ -96,6 +96,7 @@ def cluster(task: Task, draws: Any, x: Any, weights: Any, book: Any) -> Answer:
         spherical=task.metric == "cosine",
         unit=unit,
         rounded=rounded,
+        taken=partial(_book, task, problem, "centroids"),
         on_empty=_inputs.raise_empty if task.empty == "raise" else None,
         on_step=on_step if task.callback is not None else None,
     )

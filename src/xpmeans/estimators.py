@@ -14,7 +14,7 @@ import numpy as np
 
 from xpmeans import _inputs, _solve
 from xpmeans._core.minibatch import Pace, Stream
-from xpmeans._core.precision import promoted
+from xpmeans._core.precision import promoted, widest
 from xpmeans._dispatch import Context, converted, dispatch, named_namespace, returned, to_host
 from xpmeans._progress import Progress
 from xpmeans._sklearn import (
@@ -288,7 +288,8 @@ class _Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         inputs = _inputs.inputs_of("assign", X, weights, cluster_centers_=self.cluster_centers_)
         task = Task(inputs.user, inputs.work, inputs.dtype, self.metric)
         labels, inertia = _solve.solve(_solve.score, task, inputs, (True, False))
-        return returned(inputs.user, labels), float(inertia)
+        wide = widest(inputs.user.xp, inputs.user.device)
+        return returned(inputs.user, labels), float(returned(inputs.user, inertia, wide))
 
     def _fitted(self, centers: Any) -> None:
         """Note the centroids."""

@@ -19,6 +19,7 @@ class Rules(NamedTuple):
     spherical: bool  # centroids on the unit sphere
     unit: float  # what a weighted scaled square counts in the inertia
     rounded: Callable[[Any], Any]  # centroids as the caller gets them, who may have half precision
+    taken: Callable[[Any], Any]  # and as they are taken when they come back
     on_empty: Callable[[], None] | None  # called at once, on eager arrays
     on_step: Callable[[Any, Any, Any], bool] | None  # callback(n_iter, inertia, centroids), eager too
 

@@ -40,7 +40,7 @@ def best_of(
     def run(i: Any) -> Answer:
         state = fit(problem, kernel, kernel_state, mass, first(i), rules)
         centroids = rules.rounded(state.centroids)
-        labels, squares = kernel.assign(state.kernel_state, cast(xp, centroids, problem.dtypes.compute))
+        labels, squares = kernel.assign(state.kernel_state, rules.taken(centroids))
         inertia = xp.sum(squares * mass) * rules.unit
         n_iter = xp.asarray(state.n_iter, dtype=xp.int32, device=problem.device)
         return Answer(centroids, labels, inertia, _sizes(problem, labels), n_iter, state.converged)
