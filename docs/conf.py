@@ -31,10 +31,11 @@ doctest_test_doctest_blocks = "default"
 trim_doctest_flags = True
 
 
-def draw_example(_: Any) -> None:
-    """Run the start page's example, which writes its picture."""
-    runpy.run_path(str(HERE / "example.py"), run_name="__main__")
+def draw_examples(_: Any) -> None:
+    """Run the examples that write the pages' pictures."""
+    for name in ("example.py", "elbow.py"):
+        runpy.run_path(str(HERE / name), run_name="__main__")
 
 
 def setup(app: Any) -> None:
-    app.connect("builder-inited", draw_example)
+    app.connect("builder-inited", draw_examples)

@@ -14,7 +14,8 @@ class SupportMatrix(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         found: list[nodes.Node] = []
         for name, support in matrix().items():
-            found.append(table(f"xpmeans.vq.{name}", [("Library", "CPU", "GPU"), *support.table()]))
+            full = name if name.startswith("xpmeans.") else f"xpmeans.vq.{name}"
+            found.append(table(full, [("Library", "CPU", "GPU"), *support.table()]))
         return found
 
 
