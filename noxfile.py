@@ -129,7 +129,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    install(session, ["torch", "jax"], "mypy==2.4.1", "-e", ".[cli]")
+    install(session, ["torch", "jax"], "mypy==2.4.1", "scikit-learn", "-e", ".[cli]")
     session.run("mypy")
 
 

@@ -8,7 +8,7 @@ from sklearn.metrics import silhouette_score
 
 import xpmeans
 
-X, _ = make_blobs(300, centers=4, cluster_std=0.9, random_state=4)
+X, _ = make_blobs(300, centers=4, cluster_std=0.8, random_state=8)
 numbers = range(2, 10)
 models = [xpmeans.KMeans(k, n_init=5, random_state=0).fit(X) for k in numbers]
 
