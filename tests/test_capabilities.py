@@ -219,11 +219,14 @@ def array_for(library: str, path: str) -> Any:
     return None
 
 
-NATIVE = ("xpmeans.kmeans", "xpmeans.assign", "xpmeans.kmeans_plusplus")
+NATIVE = tuple(name for name in matrix() if name.startswith("xpmeans."))
 
 
 def call(function: str, x: Any) -> tuple[Any, ...]:
     """The function's results, from a call that looks at no values where it need not."""
+    if function in ("xpmeans.KMeans", "xpmeans.MiniBatchKMeans"):
+        model = getattr(xpmeans, function.removeprefix("xpmeans."))(3, random_state=0).fit(x)
+        return model.cluster_centers_, model.labels_, model.transform(x)
     if function in NATIVE:
         arguments = (x, x[:3, :]) if function == "xpmeans.assign" else (x, 3)
         options = {} if function == "xpmeans.assign" else {"rng": 0}
@@ -247,6 +250,8 @@ SHAPES: dict[str, list[Any]] = {
     "xpmeans.kmeans": [(3, 2), (60,), (), (3,), (), ()],
     "xpmeans.assign": [(60,), (60,)],
     "xpmeans.kmeans_plusplus": [(3, 2), (3,)],
+    "xpmeans.KMeans": [(3, 2), (60,), (60, 3)],
+    "xpmeans.MiniBatchKMeans": [(3, 2), (60,), (60, 3)],
 }
 
 

@@ -1,11 +1,11 @@
 """Distances by differences: they keep their digits far from the origin, where products lose them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from xpmeans._core.precision import cast, is_one, times
 from xpmeans._core.problem import Problem
-from xpmeans._core.stream import Column, chunks
+from xpmeans._core.stream import Column, Window, chunks
 
 
 def squared_distances(problem: Problem, centroids: Any, labels: Any | None = None) -> Any:
@@ -13,11 +13,14 @@ def squared_distances(problem: Problem, centroids: Any, labels: Any | None = Non
 
     NaN where the point or its centroid is not finite.
     """
-    squares = Column(problem.xp, problem.x.shape[0], problem.dtypes.sums, problem.device)
-    for rows, difference in _differences(problem, centroids, labels):
+    difference_of = _differences(problem, centroids, labels)
+
+    def part(window: Window) -> Any:
+        difference = difference_of(window)
         difference *= difference
-        squares.put(rows, problem.flow.row_sums(problem.xp, difference, problem.device))
-    return _finite_or_nan(problem, squares.value)
+        return problem.flow.row_sums(problem.xp, difference, problem.device)
+
+    return _column(problem, part)
 
 
 def distances(problem: Problem, centroids: Any, labels: Any, squares: Any) -> Any:
@@ -29,13 +32,16 @@ def distances(problem: Problem, centroids: Any, labels: Any, squares: Any) -> An
     xp = problem.xp
     if is_one(problem.scale):
         return xp.sqrt(squares)
-    lengths = Column(xp, problem.x.shape[0], problem.dtypes.sums, problem.device)
-    for rows, difference in _differences(problem, centroids, labels):
+    difference_of = _differences(problem, centroids, labels)
+
+    def part(window: Window) -> Any:
+        difference = difference_of(window)
         largest = xp.max(xp.abs(difference), axis=1)
         difference /= xp.where(largest > 0, largest, 1.0)[:, None]
         difference *= difference
-        lengths.put(rows, largest * xp.sqrt(problem.flow.row_sums(xp, difference, problem.device)))
-    return _finite_or_nan(problem, lengths.value)
+        return largest * xp.sqrt(problem.flow.row_sums(xp, difference, problem.device))
+
+    return _column(problem, part)
 
 
 def all_distances(problem: Problem, centroids: Any) -> Any:
@@ -74,18 +80,23 @@ def pairs(xp: Any, points: Any, book: Any, columns: int, device: Any, squared: b
     return squares if squared else largest * xp.sqrt(squares)
 
 
-def _differences(problem: Problem, centroids: Any, labels: Any | None) -> Iterator[tuple[slice, Any]]:
-    """Chunks of scaled points less their centroids."""
+def _differences(problem: Problem, centroids: Any, labels: Any | None) -> Callable[[Window], Any]:
+    """What gives chunks of scaled points less their centroids."""
     xp, dtype = problem.xp, problem.dtypes.sums
     centroids = problem.dtypes.held(xp, centroids, problem.finite) * problem.scale
-    for rows in chunks(problem.x.shape[0], problem.plan.rows):
-        points = cast(xp, problem.x[rows, ...], dtype)
-        own = centroids if labels is None else xp.take(centroids, labels[rows], axis=0)
+
+    def difference(window: Window) -> Any:
+        points = cast(xp, window(problem.x), dtype)
+        own = centroids if labels is None else xp.take(centroids, window(labels), axis=0)
         if not problem.finite:  # infinities less infinities would warn
             points = xp.where(xp.isfinite(points), points, xp.nan)
-        yield rows, times(points, problem.scale) - own
+        return times(points, problem.scale) - own
+
+    return difference
 
 
-def _finite_or_nan(problem: Problem, found: Any) -> Any:
-    """NaN instead of infinity, where not all values are finite."""
-    return found if problem.finite else problem.xp.where(problem.xp.isfinite(found), found, problem.xp.nan)
+def _column(problem: Problem, part: Callable[[Window], Any]) -> Any:
+    """A value for each point, NaN instead of infinity where not all values are finite."""
+    xp, plan = problem.xp, problem.plan
+    found = problem.flow.column(xp, problem.x.shape[0], plan.rows, problem.dtypes.sums, problem.device, part)
+    return found if problem.finite else xp.where(xp.isfinite(found), found, xp.nan)

@@ -11,7 +11,7 @@ from typing import Any
 from xpmeans._core.distances import squared_distances
 from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem, plan_for
-from xpmeans._core.stream import PairwiseSum, chunks
+from xpmeans._core.stream import Window
 from xpmeans._kernels import select
 
 # Passes over the data that "k-means||" makes, and candidates each of them adds, as multiples of k: the
@@ -26,10 +26,11 @@ TIE = 1e-9
 def mean_of(problem: Problem, mass: Any) -> Any:
     """Mean (d,) of the scaled points, weighted by `mass`."""
     xp, dtype = problem.xp, problem.dtypes.sums
-    total = PairwiseSum()
-    for rows in chunks(problem.x.shape[0], problem.plan.rows):
-        total.add(mass[rows] @ (cast(xp, problem.x[rows, ...], dtype) * problem.scale))
-    return total.value / xp.sum(mass)
+
+    def part(window: Window) -> Any:
+        return window.weights(mass) @ (cast(xp, window(problem.x), dtype) * problem.scale)
+
+    return problem.flow.total(problem.x.shape[0], problem.plan.rows, part) / xp.sum(mass)
 
 
 def variance_of(problem: Problem, mass: Any) -> Any:
@@ -117,7 +118,7 @@ def parallel(problem: Problem, mass: Any, draws: Any, thinning: Any) -> Any:
     candidates = xp.concat(chosen)
     book = points_at(problem, candidates)
     _, (_, _, weights, _) = kernel.step(state, book)
-    few = problem._replace(x=book, plan=problem.plan._replace(n=book.shape[0]))
+    few = problem._replace(x=book, plan=plan_for(xp, book, thinning.shape[0], problem.dtypes, problem.flow))
     return xp.take(candidates, plus_plus(few, weights, thinning))
 
 
@@ -152,13 +153,14 @@ def _potentials(problem: Problem, mean: Any, mass: Any, nearest: Any, candidates
     book = shifted(points_at(problem, candidates))
     half_squares = xp.sum(book * book, axis=1) * 0.5
     ones = xp.ones(book.shape[1], dtype=dtype, device=problem.device)
-    total = PairwiseSum()
-    for rows in chunks(problem.x.shape[0], problem.plan.rows):
-        points = shifted(problem.x[rows, ...])
+
+    def part(window: Window) -> Any:
+        points = shifted(window(problem.x))
         halves = ((points * points) @ ones * 0.5)[None, :] + half_squares[:, None] - book @ points.T
-        squares = xp.minimum(2 * xp.clip(halves, min=0.0), nearest[rows][None, :])
-        total.add(squares @ mass[rows])
-    return total.value
+        squares = xp.minimum(2 * xp.clip(halves, min=0.0), window(nearest)[None, :])
+        return squares @ window.weights(mass)
+
+    return problem.flow.total(problem.x.shape[0], problem.plan.rows, part)
 
 
 ROWS: dict[str, Callable[..., Any]] = {"random": random, "k-means++": plus_plus, "k-means||": parallel}

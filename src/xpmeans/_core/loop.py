@@ -4,6 +4,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
+from xpmeans._core.stream import column, total
+
 S = TypeVar("S")
 
 
@@ -50,13 +52,15 @@ class Flow(NamedTuple):
     repeat: Callable[..., Any]
     branch: Callable[..., Any]
     known: Callable[[Any], Any]  # an integer array as a number, where there are numbers
+    column: Callable[..., Any]
+    total: Callable[..., Any]
     row_sums: Callable[..., Any]
     for_each: Callable[..., Any]
     traced: bool = False
     asks: bool = True  # whether to look at values as often as it saves work
 
 
-EAGER = Flow(iterate, repeat, branch, int, row_sums, for_each)
+EAGER = Flow(iterate, repeat, branch, int, column, total, row_sums, for_each)
 
 # On an accelerator the host enqueues work ahead, and waits for all of it when it asks for a value.
 ACCELERATOR = EAGER._replace(asks=False)

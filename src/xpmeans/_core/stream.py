@@ -1,6 +1,6 @@
 """A pass over all points, a chunk at a time, and what it collects."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -77,3 +77,34 @@ class PairwiseSum:
         for _, partial in reversed(self._waiting[:-1]):
             total = partial + total
         return total
+
+
+class Window:
+    """A chunk of the rows of every array that a pass looks at."""
+
+    def __init__(self, rows: slice) -> None:
+        self._rows = rows
+
+    def __call__(self, array: Any) -> Any:
+        """These rows of an array."""
+        return array[self._rows, ...]
+
+    def weights(self, array: Any) -> Any:
+        """The same of weights; zero for rows that another chunk has too, where chunks overlap."""
+        return array[self._rows]
+
+
+def column(xp: ModuleType, n: int, size: int, dtype: Any, device: Any, part: Callable[[Window], Any]) -> Any:
+    """A value for each of n points, from chunks of that size."""
+    whole = Column(xp, n, dtype, device)
+    for rows in chunks(n, size):
+        whole.put(rows, part(Window(rows)))
+    return whole.value
+
+
+def total(n: int, size: int, part: Callable[[Window], Any]) -> Any:
+    """A sum over n points, from chunks of that size."""
+    sums = PairwiseSum()
+    for rows in chunks(n, size):
+        sums.add(part(Window(rows)))
+    return sums.value

@@ -19,7 +19,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from xpmeans._core.distances import squared_distances
 from xpmeans._core.loop import Flow
 from xpmeans._core.nearest import Book, Reference
-from xpmeans._core.plan import ACCELERATOR_BUDGET, BLOCK, BUDGET, Plan, make_plan
+from xpmeans._core.plan import ACCELERATOR_BUDGET, BUDGET, Plan, make_plan
 from xpmeans._core.precision import Precision, cast
 from xpmeans._core.problem import Problem
 from xpmeans._kernels import Step
@@ -47,7 +47,51 @@ def itself(value: Any) -> Any:
     return value
 
 
-FLOW = Flow(iterate, lax.fori_loop, lax.cond, itself, row_sums, for_each, traced=True)
+class Window:
+    """Rows from `first`, which is not known; chunks have one size, so the last overlaps the one before it."""
+
+    def __init__(self, i: Any, n: int, size: int) -> None:
+        self._size = size
+        self.first = jnp.minimum(i * size, n - size)
+        self._fresh = self.first + jnp.arange(size) >= i * size
+
+    def __call__(self, array: Any) -> Any:
+        """These rows of an array."""
+        return lax.dynamic_slice_in_dim(array, self.first, self._size)
+
+    def weights(self, array: Any) -> Any:
+        """The same of weights; zero for rows that the chunk before has too."""
+        return jnp.where(self._fresh, self(array), 0.0)
+
+    def put(self, array: Any, part: Any) -> Any:
+        """The array with these rows replaced."""
+        return lax.dynamic_update_slice_in_dim(array, part, self.first, 0)
+
+
+def column(
+    _xp: ModuleType, n: int, size: int, dtype: Any, _device: Any, part: Callable[[Window], Any]
+) -> Any:
+    """A value for each of n points, from chunks of that size."""
+
+    def chunk(i: Any, whole: Any) -> Any:
+        window = Window(i, n, size)
+        return window.put(whole, part(window).astype(dtype))
+
+    return lax.fori_loop(0, -(-n // size), chunk, jnp.zeros(n, dtype))
+
+
+def total(n: int, size: int, part: Callable[[Window], Any]) -> Any:
+    """A sum over n points, from chunks of that size."""
+
+    def chunk(i: Any, sums: Total) -> Total:
+        return sums.plus(part(Window(i, n, size)))
+
+    zero = jnp.zeros_like(part(Window(0, n, size)))
+    sums = lax.fori_loop(0, -(-n // size), chunk, Total(zero, zero))
+    return sums.value + sums.lost
+
+
+FLOW = Flow(iterate, lax.fori_loop, lax.cond, itself, column, total, row_sums, for_each, traced=True)
 
 
 def in_trace(
@@ -130,7 +174,7 @@ class Sums(NamedTuple):
 
 
 def traced_problem(xp: ModuleType, x: Any, k: int, dtypes: Precision) -> Problem:
-    """A problem of unknown values; passes of one column's cost run in one piece, which XLA fuses.
+    """A problem of unknown values.
 
     The scale is one of three powers of two, enough to keep squares and their sums in range.
     """
@@ -141,13 +185,18 @@ def traced_problem(xp: ModuleType, x: Any, k: int, dtypes: Precision) -> Problem
     safe = math.sqrt(float(limits.max) / 64 / (n * d))
     tiny = (largest > 0) & (largest < float(limits.max) ** -0.25)
     scale = jnp.where(largest > safe, 1 / far, jnp.where(tiny, far, 1.0))
-    plan = Plan(n, d, k, rows=n, block=BLOCK)
-    return Problem(xp, None, x, dtypes, plan, scale, True, FLOW)
+    return Problem(xp, None, x, dtypes, _plan(n, d, k, dtypes), scale, True, FLOW)
 
 
 def power_of_two(value: Any) -> Any:
     """The power of two at or below a value, exactly; the `2.0 ** exponent` of XLA is not always one."""
     return jnp.ldexp(jnp.ones((), value.dtype), jnp.frexp(value)[1] - 1)
+
+
+def _plan(n: int, d: int, k: int, dtypes: Precision) -> Plan:
+    """Chunks for where the program will run; that is not asked of arrays, for tracers are on no device."""
+    budget = BUDGET if jax.default_backend() == "cpu" else ACCELERATOR_BUDGET
+    return make_plan(n, d, k, jnp.dtype(dtypes.compute).itemsize, budget)
 
 
 @dataclass(frozen=True)
@@ -176,7 +225,7 @@ class Traced(Reference):
     def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:  # type: ignore[override]
         """Labels, and squared distances by differences."""
         n, d = state.x.shape
-        plan = Plan(n, d, centroids.shape[0], rows=n, block=BLOCK)
+        plan = _plan(n, d, centroids.shape[0], self.dtypes)
         problem = Problem(self.xp, self.device, state.x, self.dtypes, plan, self.scale, True, FLOW)
         labels, _ = self._pass(state, self._book(state.shift, centroids))
         return labels, squared_distances(problem, centroids, labels)
@@ -184,9 +233,7 @@ class Traced(Reference):
     def _pass(self, state: State, book: Book) -> tuple[Any, Sums]:
         """Labels, sums and counts."""
         n, d = state.x.shape
-        bits = self.xp.finfo(self.dtypes.compute).bits
-        budget = BUDGET if jax.default_backend() == "cpu" else ACCELERATOR_BUDGET
-        plan = make_plan(n, d, book.points.shape[0], bits // 8, budget)
+        plan = _plan(n, d, book.points.shape[0], self.dtypes)
         labels, single, sums = self._by_scores(state, book, plan.rows)
         return self._by_differences(state, book, plan.block, labels, single, sums)
 
@@ -200,23 +247,15 @@ class Traced(Reference):
 
         def chunk(i: Any, carry: tuple[Any, Any, Sums]) -> tuple[Any, Any, Sums]:
             labels, single, sums = carry
-            first = jnp.minimum(i * size, n - size)
-
-            def part(column: Any) -> Any:
-                return lax.dynamic_slice_in_dim(column, first, size)
-
-            points = self._scaled(part(state.x))
+            window = Window(i, n, size)
+            points = self._scaled(window(state.x))
             scores = narrow @ (points - state.shift).T + half_squares
-            candidates = scores <= jnp.min(scores, axis=0) + part(slack)
+            candidates = scores <= jnp.min(scores, axis=0) + window(slack)
             label = jnp.argmax(candidates, axis=0).astype(jnp.int32)
             alone = jnp.sum(candidates, axis=0) == 1
-            fresh = first + jnp.arange(size) >= i * size  # the last chunk overlaps
-            weights = jnp.where(alone & fresh, part(state.weights), 0.0)
-            return (
-                lax.dynamic_update_slice_in_dim(labels, label, first, 0),
-                lax.dynamic_update_slice_in_dim(single, alone, first, 0),
-                sums.plus(self._scaled(part(state.x), self.dtypes.sums), weights, label),
-            )
+            weights = jnp.where(alone, window.weights(state.weights), 0.0)
+            points = self._scaled(window(state.x), self.dtypes.sums)
+            return window.put(labels, label), window.put(single, alone), sums.plus(points, weights, label)
 
         zero = jnp.zeros(book.plain.shape, self.dtypes.sums), jnp.zeros(book.plain.shape[0], self.dtypes.sums)
         sums = Sums(*(Total(part, part) for part in zero))
