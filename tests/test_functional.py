@@ -63,7 +63,7 @@ def test_one_seed_gives_one_answer(native: Library, init: str) -> None:
         assert result.n_iter == expected.n_iter
 
 
-@pytest.mark.parametrize("init", ["k-means++", "k-means||", "array"])
+@pytest.mark.parametrize("init", ["k-means++", "k-means||", "array", "far array"])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_an_integer_weight_is_a_repetition(
     native: Library, kernel: str | None, init: str, metric: str
@@ -72,16 +72,20 @@ def test_an_integer_weight_is_a_repetition(
     x = rng.normal(size=(120, 2))
     weights = rng.integers(0, 4, size=120)
     repeated = np.repeat(x, weights, axis=0)
-    start: Any = init if init != "array" else x[:6]
+    start: Any = init
+    if init == "array":
+        start = x[:6]
+    elif init == "far array":  # three clusters are empty at first, and moved to points with their copies
+        start = np.concatenate([x[:3], x[:3] * 90 + 50])
     options: dict[str, Any] = {"metric": metric, "kernel": kernel, "rng": 3, "tol": 0}
     weighted = kmeans(
         native(x),
         6,
-        init=native(start) if init == "array" else start,
+        init=start if isinstance(start, str) else native(start),
         sample_weight=native(weights),
         **options,
     )
-    plain = kmeans(native(repeated), 6, init=native(start) if init == "array" else start, **options)
+    plain = kmeans(native(repeated), 6, init=start if isinstance(start, str) else native(start), **options)
     close = {"rtol": 1e-9} if native.has_float64 else {"rtol": 1e-4, "atol": 1e-5}
     np.testing.assert_allclose(native.numpy(weighted.centroids), native.numpy(plain.centroids), **close)
     np.testing.assert_array_equal(
@@ -180,6 +184,21 @@ def test_relocation_goes_to_the_farthest_points(native: Library) -> None:
     books: list[np.ndarray] = []
     kmeans(native(x), 3, init=start, callback=lambda _, __, book: books.append(native.numpy(book)))
     np.testing.assert_allclose(books[1], [[0.5], [30.0], [10.0]], rtol=1e-6)
+
+
+def test_nothing_to_relocate_ends_at_once(native: Library, kernel: str | None) -> None:
+    x = native(np.asarray([[0.0, 0.0], [1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0]]))
+    with pytest.warns(UserWarning, match="Some clusters are empty in the end"):
+        result = kmeans(x, 5, init=x, kernel=kernel)
+    assert (result.n_iter, result.converged) == (1, True)
+    assert native.numpy(result.counts).tolist() == [1, 2, 0, 1, 1]
+
+
+def test_a_light_neighbour_keeps_its_digits(native: Library) -> None:
+    """A heavy point that is moved away must not leave rounding for a mean where it was."""
+    x, weights = np.asarray([[3.0], [1e4], [7.0]]), np.asarray([1.0, 1.0, 1e-13])
+    result = kmeans(native(x), 3, init=native([[3.0], [1e6], [7.0]]), sample_weight=native(weights), tol=0)
+    np.testing.assert_allclose(np.sort(native.numpy(result.centroids)[:, 0]), [3, 7, 1e4])
 
 
 def test_empty_keep_and_raise(native: Library) -> None:
