@@ -48,6 +48,26 @@ def test_invariants(native: Library, kind: Any, weighted: bool, metric: str) -> 
     np.testing.assert_array_equal(distances.argmin(axis=1), native.numpy(model.labels_))
 
 
+@pytest.mark.parametrize("case", ["offset", "near", "huge"])
+def test_distances_keep_their_digits(native: Library, case: str) -> None:
+    x = blobs(200, 3, 4).astype("float32").astype("float64")
+    if case == "offset":
+        x = x + 2.0**20
+    elif case == "near":  # points and centroids that nearly are the same
+        x[100:] = x[:100] * (1 + 2.0**-20)
+    else:
+        x = x * 2.0**100
+    data = native(x)
+    model = KMeans(4, init=native(x[:4]), max_iter=1).fit(data)
+    centers = native.numpy(model.cluster_centers_).astype("g")
+    points = np.concatenate([native.numpy(data), native.numpy(model.cluster_centers_)]).astype("g")
+    distances = native.numpy(model.transform(native(points.astype(native.numpy(data).dtype))))
+    expected = np.sqrt(((points[:, None] - centers) ** 2).sum(axis=2))
+    rtol = 1e-10 if native.has_float64 else 1e-6
+    np.testing.assert_allclose(distances, expected.astype(float), rtol=rtol)
+    assert (distances[-4:].diagonal() == 0).all()
+
+
 @pytest.mark.parametrize("kind", BOTH)
 def test_one_seed_gives_one_answer(native: Library, kind: Any) -> None:
     if not native.has_float64:

@@ -130,8 +130,7 @@ class _Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         Returns
         -------
         array of shape (n, k)
-            Distances, not squared, found by differences in O(n k d); with ``metric='cosine'`` 1 minus the
-            cosine.
+            Distances, not squared, to ten digits in float64; with ``metric='cosine'`` 1 minus the cosine.
         """
         X = self._again(X, "transform")
         inputs = _inputs.inputs_of("assign", X, cluster_centers_=self.cluster_centers_)
