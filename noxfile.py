@@ -84,40 +84,40 @@ def tests_all(session: nox.Session) -> None:
     session.run("pytest", "--doctest-modules", "src", "tests/test_cli.py::test_readme_examples")
 
 
+def run_their_suite(
+    session: nox.Session, plugin: str, at_least: int, *arguments: str, **env: str | None
+) -> None:
+    """Run a test module of another project on ours, which `plugin` puts in place of theirs.
+
+    Away from this project's conftest.py and its settings, which refuse marks that they do not know. The other
+    project lies in .nox, so pytest would find the settings upwards of it.
+    """
+    settings = ("-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", "-p", plugin, "-p", "at_least")
+    quiet = ("-W", "ignore::pytest.PytestUnknownMarkWarning")
+    plugins = str(Path(session.invoked_from, "tests"))
+    with session.chdir(session.create_tmp()):
+        session.run(
+            *("pytest", *settings, *quiet, "--at-least", str(at_least), *arguments),
+            env={"PYTHONPATH": plugins, **env},
+        )
+
+
 @nox.session(name="scipy-suite")
 def scipy_suite(session: nox.Session) -> None:
     """SciPy's own tests of `scipy.cluster.vq`, on our functions, with the switch off and on."""
     install(session, CPU, "-e", ".[test]")
-    plugin = str(Path("tests").resolve())
-    # Away from this project's conftest.py and its settings, which refuse marks that they do not know. SciPy
-    # lies in .nox, so pytest would find the settings upwards of it.
-    settings = ("-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", "-p", "scipy_swap")
-    quiet = ("-W", "ignore::pytest.PytestUnknownMarkWarning")
-    with session.chdir(session.create_tmp()):
-        for switch, passed in ((None, 33), ("1", 131)):
-            session.run(
-                *("pytest", *settings, *quiet, "--at-least", str(passed)),
-                *("--pyargs", "scipy.cluster.tests.test_vq"),
-                env={"SCIPY_ARRAY_API": switch, "PYTHONPATH": plugin},
-            )
+    module = ("--pyargs", "scipy.cluster.tests.test_vq")
+    run_their_suite(session, "scipy_swap", 33, *module, SCIPY_ARRAY_API=None)
+    run_their_suite(session, "scipy_swap", 131, *module, SCIPY_ARRAY_API="1")
 
 
 @nox.session(name="sklearn-suite")
 def sklearn_suite(session: nox.Session) -> None:
-    """scikit-learn's own tests of k-means on our estimators, for all its seeds, and its estimator checks."""
+    """scikit-learn's own tests of k-means, on our estimators, for all its seeds."""
     session.install("-e", ".[test]", "scikit-learn==1.9.1", "pytest-xdist")
-    settings = ("-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", "-p", "sklearn_swap")
-    quiet = ("-W", "ignore::pytest.PytestUnknownMarkWarning")
-    with session.chdir(session.create_tmp()):
-        session.run(
-            *("pytest", *settings, *quiet, "-n", "2", "--at-least", "5274"),
-            *("--pyargs", "sklearn.cluster.tests.test_k_means"),
-            env={
-                "PYTHONPATH": str(Path(session.invoked_from, "tests")),
-                "SKLEARN_RUN_FLOAT32_TESTS": "1",
-                "SKLEARN_TESTS_GLOBAL_RANDOM_SEED": "all",
-            },
-        )
+    seeds = {"SKLEARN_RUN_FLOAT32_TESTS": "1", "SKLEARN_TESTS_GLOBAL_RANDOM_SEED": "all"}
+    module = ("--pyargs", "sklearn.cluster.tests.test_k_means")
+    run_their_suite(session, "sklearn_swap", 5274, "-n", "2", *module, **seeds)
 
 
 @nox.session

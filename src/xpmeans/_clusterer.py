@@ -1,0 +1,326 @@
+"""What both estimators have in common: checks of arrays, labels, distances, scores, conversions, pickles."""
+
+import copy
+import warnings
+from typing import Any
+
+import array_api_compat as compat
+import numpy as np
+
+from xpmeans import _inputs, _solve
+from xpmeans._core.precision import promoted, widest
+from xpmeans._dispatch import Context, converted, dispatch, named_namespace, returned, to_host
+from xpmeans._sklearn import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    NotFittedError,
+    TransformerMixin,
+    validate_data,
+)
+from xpmeans._solve import Task
+from xpmeans.capabilities import gate
+
+_ARRAYS = ("cluster_centers_", "labels_", "_counts")
+
+
+class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+    """A model with centroids; `fit` is the subclasses'."""
+
+    _runs = 10  # of "auto" where a single start may be bad
+    n_clusters: int
+    init: Any
+    n_init: Any
+    metric: str
+    random_state: Any
+    verbose: int
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Fit, and return the labels of the points.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            The points.
+        y : None
+            Ignored.
+        sample_weight : array of shape (n,), optional
+            A weight for each point.
+
+        Returns
+        -------
+        array of shape (n,), int32
+            For each point the index of its centroid.
+        """
+        return self.fit(X, sample_weight=sample_weight).labels_
+
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Fit, and return the distances of the points from the centroids.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            The points.
+        y : None
+            Ignored.
+        sample_weight : array of shape (n,), optional
+            A weight for each point.
+
+        Returns
+        -------
+        array of shape (n, k)
+            As from `transform`.
+        """
+        return self.fit(X, sample_weight=sample_weight).transform(X)
+
+    def predict(self, X: Any) -> Any:
+        """Find the nearest centroid of each point.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            The points, of the library and on the device that the model was fitted on.
+
+        Returns
+        -------
+        array of shape (n,), int32
+            Indices of centroids; the lowest wins a tie.
+        """
+        return self._scored(self._again(X, "predict"), None)[0]
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return minus the inertia of points: the higher, the nearer they lie to the centroids.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            The points.
+        y : None
+            Ignored.
+        sample_weight : array of shape (n,), optional
+            A weight for each point.
+
+        Returns
+        -------
+        float
+            Minus the sum of weight times squared distance, or cosine distance.
+        """
+        X = self._again(X, "score")
+        return -self._scored(X, self._weights(X, sample_weight))[1]
+
+    def transform(self, X: Any) -> Any:
+        """Compute the distances of points from all centroids.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            The points.
+
+        Returns
+        -------
+        array of shape (n, k)
+            Distances, not squared, to ten digits in float64; with ``metric='cosine'`` 1 minus the cosine.
+        """
+        X = self._again(X, "transform")
+        inputs = _inputs.inputs_of("assign", X, cluster_centers_=self.cluster_centers_)
+        task = Task(inputs.user, inputs.work, inputs.dtype, self.metric)
+        (found,) = _solve.solve(_solve.transform, task, inputs, (True,))
+        dtype = promoted(inputs.user.xp, inputs.dtype, inputs.book_dtype)
+        return returned(inputs.user, found, dtype)
+
+    def to(self, library: Any = None, *, device: Any = None, dtype: Any = None) -> Any:
+        """Convert a fitted model to another library, device or dtype.
+
+        Parameters
+        ----------
+        library : {'numpy', 'torch', 'jax', 'cupy'}, namespace or None
+            Where the arrays go; None keeps the library.
+        device : object, optional
+            A device of that library; by default its own default device, or with `library` None the device
+            of the model.
+        dtype : str or dtype, optional
+            Of the centroids, such as ``'float32'``; by default the one they have.
+
+        Returns
+        -------
+        KMeans or MiniBatchKMeans
+            A copy; this model stays as it is.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import xpmeans
+        >>> model = xpmeans.KMeans(2, random_state=0).fit(np.asarray([[1.0], [2.0], [9.0]]))
+        >>> model.to(dtype="float32").cluster_centers_.dtype
+        dtype('float32')
+        """
+        self._require_fitted()
+        other = copy.copy(self)
+        xp = None if library is None else named_namespace(library)
+        for name in _ARRAYS:
+            if name in self.__dict__:
+                kind = dtype if name == "cluster_centers_" else None
+                setattr(other, name, converted(getattr(self, name), xp, device, kind))
+        return other
+
+    def _require_fitted(self) -> None:
+        """Require centroids."""
+        if "cluster_centers_" not in self.__dict__:
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate "
+                "arguments before using this estimator."
+            )
+
+    def _checked(self, X: Any, reset: bool) -> tuple[Any, Context]:
+        """The points as an array, with width and column names noted, or checked, and where they are."""
+        if compat.is_array_api_obj(X) and not isinstance(X, np.ndarray | np.generic):
+            context, (X,) = dispatch(X=X)
+            gate(f"xpmeans.{type(self).__name__}", context)
+            if X.ndim != 2:
+                raise ValueError(f"`X` must have shape (n, d), got {tuple(X.shape)}.")
+            if reset:
+                self.__dict__.pop("feature_names_in_", None)
+                self.n_features_in_ = X.shape[1]
+        else:
+            # Finite values are checked where they are looked at anyway.
+            options: Any = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
+            X = validate_data(self, X, reset=reset, **options)
+            context, (X,) = dispatch(X=X)
+        if not reset and X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input."
+            )
+        return X, context
+
+    def _again(self, X: Any, method: str) -> Any:
+        """Points for a fitted model, which must be where its centroids are."""
+        self._require_fitted()
+        X, context = self._checked(X, reset=False)
+        mine, _ = dispatch(cluster_centers_=self.cluster_centers_)
+        if (mine.library, mine.device) != (context.library, context.device):
+            where = "" if context.library == "numpy" else ", device=X.device"
+            raise ValueError(
+                f"`X` in {type(self).__name__}.{method}() must use the same namespace and device as in fit: "
+                f"it is a {context.library} array on {context.device}, and the model was fitted on "
+                f"{mine.library} arrays on {mine.device}. "
+                f"Hint: model.to({context.library!r}{where}) converts it."
+            )
+        return X
+
+    def _weights(self, X: Any, sample_weight: Any) -> Any:
+        """Weights as `kmeans` takes them, an array where the points are, or None."""
+        if sample_weight is None:
+            return None
+        if isinstance(X, np.ndarray) and not compat.is_array_api_obj(sample_weight):
+            sample_weight = np.asarray(sample_weight, dtype=np.float64)
+        xp, device = compat.array_namespace(X), compat.device(X)
+        if np.ndim(sample_weight) == 0:
+            return xp.full(X.shape[0], float(sample_weight), device=device)
+        if np.ndim(sample_weight) > 1:
+            raise ValueError(
+                f"Sample weights must be 1D array or scalar, got shape {np.shape(sample_weight)}."
+            )
+        if compat.is_array_api_obj(sample_weight) and compat.array_namespace(sample_weight) is not xp:
+            return converted(sample_weight, xp, device, None)  # scikit-learn too lets everything follow `X`
+        return sample_weight
+
+    def _starts(self, X: Any) -> tuple[Any, int]:
+        """`init` as `kmeans` takes it, and the number of runs."""
+        k, init = self.n_clusters, self.init
+        _inputs.at_least("n_clusters", k, 1)
+        if X.shape[0] < k:
+            raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={k}.")
+        if isinstance(init, str):
+            self._n_init = self._runs if init == "random" else 1
+            init = str(init)
+        elif callable(init):
+            self._n_init, init = self._runs, self._called
+        else:
+            self._n_init = 1
+            init = self._shaped(X, init)
+        if not (isinstance(self.n_init, str) and self.n_init == "auto"):
+            n_init = _inputs.at_least("n_init", self.n_init, 1)
+            if n_init > 1 and not isinstance(init, str) and not callable(init):
+                warnings.warn(
+                    "Explicit initial center position passed: performing only one init in "
+                    f"{type(self).__name__} instead of n_init={n_init}.",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+                n_init = 1
+            self._n_init = n_init
+        return init, self._n_init
+
+    def _called(self, X: Any, k: int, rng: np.random.Generator) -> Any:
+        """What the callable `init` makes; it gets a `RandomState`, as from scikit-learn."""
+        return self._shaped(X, self.init(X, k, random_state=np.random.RandomState(rng.bit_generator)))
+
+    def _shaped(self, X: Any, centers: Any) -> Any:
+        """First centroids, in the dtype of NumPy points, if their shape fits."""
+        if isinstance(X, np.ndarray):
+            centers = np.array(centers, dtype=X.dtype)
+        shape = np.shape(centers)
+        for place, what, number in (
+            (0, "number of clusters", self.n_clusters),
+            (1, "number of features of the data", X.shape[1]),
+        ):
+            if len(shape) != 2 or shape[place] != number:
+                raise ValueError(
+                    f"The shape of the initial centers {tuple(shape)} does not match the {what} {number}."
+                )
+        return centers
+
+    def _scored(self, X: Any, weights: Any) -> tuple[Any, float]:
+        """Labels of points, and their inertia."""
+        inputs = _inputs.inputs_of("assign", X, weights, cluster_centers_=self.cluster_centers_)
+        task = Task(inputs.user, inputs.work, inputs.dtype, self.metric)
+        labels, inertia = _solve.solve(_solve.score, task, inputs, (True, False))
+        wide = widest(inputs.user.xp, inputs.user.device)
+        return returned(inputs.user, labels), float(returned(inputs.user, inertia, wide))
+
+    def _fitted(self, centers: Any) -> None:
+        """Note the centroids."""
+        self.cluster_centers_ = centers
+        self._n_features_out = centers.shape[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = dict(super().__getstate__())
+        for name in _ARRAYS:
+            if name in state and not isinstance(state[name], np.ndarray):
+                state[name] = _Pickled.of(state[name])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = {
+            name: value.array() if isinstance(value, _Pickled) else value for name, value in state.items()
+        }
+        if hasattr(BaseEstimator, "__setstate__"):
+            super().__setstate__(state)
+        else:
+            self.__dict__.update(state)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.array_api_support = True
+        return tags
+
+
+class _Pickled:
+    """An array of another library than NumPy, in a pickle that any machine can read up to here."""
+
+    def __init__(self, library: str, device: str, dtype: str, values: Any) -> None:
+        self._parts = (library, device, dtype, values)
+
+    @classmethod
+    def of(cls, array: Any) -> "_Pickled":
+        """Take an array to pieces."""
+        context, _ = dispatch(array=array)
+        dtype = str(array.dtype).rpartition(".")[2]
+        return cls(context.library, str(context.device), dtype, to_host(array))
+
+    def array(self) -> Any:
+        """Put it together again: on torch's device by name, else on the library's first."""
+        library, device, dtype, values = self._parts
+        return converted(values, named_namespace(library), device if library == "torch" else None, dtype)
