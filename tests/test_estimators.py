@@ -152,6 +152,10 @@ def test_arrays_from_elsewhere(native: Library, kind: Any) -> None:
     narrow = model.to(dtype="float32")
     assert narrow.cluster_centers_.dtype == native.dtype("float32")
     assert narrow.cluster_centers_.device == data.device
+    for dtype in (np.float32, native.dtype("float32")):
+        assert model.to(dtype=dtype).cluster_centers_.dtype == narrow.cluster_centers_.dtype
+    with pytest.raises(ValueError, match="`dtype` must be one of the library's, got 'float31'"):
+        model.to(dtype="float31")
     assert model.cluster_centers_.dtype == data.dtype
 
 

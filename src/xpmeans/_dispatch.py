@@ -150,28 +150,31 @@ def to_host(array: Any) -> Any:
     """An array's values as a NumPy array, from any device; dtypes that NumPy lacks become float32."""
     if isinstance(array, np.ndarray | np.generic):
         return array
-    if compat.is_torch_array(array) or compat.is_cupy_array(array):
-        return to_host(compat.to_device(array, "cpu")) if not _on_cpu(array) else _viewed(array)
+    if compat.is_torch_array(array):
+        return _viewed(array.cpu())
     if compat.is_jax_array(array):
         return _viewed(array)
-    xp = compat.array_namespace(array)
-    return np.asarray(compat.to_device(array, xp.__array_namespace_info__().default_device()))
-
-
-def _on_cpu(array: Any) -> bool:
-    return str(getattr(array, "device", "")) == "cpu"
+    if compat.is_cupy_array(array):
+        return array.get()
+    return np.asarray(
+        compat.to_device(array, compat.array_namespace(array).__array_namespace_info__().default_device())
+    )
 
 
 def converted(array: Any, xp: Any, device: Any, dtype: Any) -> Any:
-    """A copy of an array in another namespace, on another device or of another dtype; None keeps each."""
+    """A copy of an array in another namespace, on another device or of another dtype; None keeps each.
+
+    A dtype that is only kept becomes NumPy's choice where the namespace lacks it (bfloat16).
+    """
     own = compat.array_namespace(array)
     if xp is None and device is None:
         device = compat.device(array)
     target = xp or own
-    name = str(getattr(array if dtype is None else dtype, "dtype", dtype))
-    name = getattr(dtype, "__name__", name.rpartition(".")[2])
-    values = to_host(array)
-    return target.asarray(values, dtype=getattr(target, name, None), device=device, copy=True)
+    wanted = array.dtype if dtype is None else dtype
+    name = getattr(wanted, "__name__", str(wanted).rpartition(".")[2])
+    if dtype is not None and not hasattr(target, name):
+        raise ValueError(f"`dtype` must be one of the library's, got {dtype!r}.")
+    return target.asarray(to_host(array), dtype=getattr(target, name, None), device=device, copy=True)
 
 
 def named_namespace(library: Any) -> Any:
