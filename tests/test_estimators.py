@@ -124,6 +124,39 @@ def test_the_stream_is_a_mean_of_all_batches() -> None:
     np.testing.assert_allclose(model.cluster_centers_, expected)
 
 
+def test_weights_of_a_stream_are_repetitions(native: Library) -> None:
+    """Also weights of very different sizes in different batches, and of points in half precision."""
+    rng = np.random.default_rng(0)
+    options = {"init": [[0.0], [4.0]], "reassignment_ratio": 0}
+    weighted, repeated = MiniBatchKMeans(2, **options), MiniBatchKMeans(2, **options)
+    for largest in (1, 1000, 5):
+        x, weights = rng.normal(size=(30, 1)) * 3, rng.integers(0, largest + 1, size=30)
+        weighted.partial_fit(native(x), sample_weight=native(weights))
+        repeated.partial_fit(native(np.repeat(x, weights, axis=0)))
+    close = {"rtol": 1e-9 if native.has_float64 else 1e-4}
+    np.testing.assert_allclose(
+        native.numpy(weighted.cluster_centers_), native.numpy(repeated.cluster_centers_), **close
+    )
+    np.testing.assert_allclose(native.numpy(weighted._counts), native.numpy(repeated._counts), **close)
+
+
+def test_a_long_stream_in_half_precision(native: Library) -> None:
+    if native.name in ("array_api_strict", "numpy"):
+        pytest.skip("the standard has no float16, and NumPy's becomes float64")
+    model = MiniBatchKMeans(1, init=[[0.0]], reassignment_ratio=0)
+    for value in [1.0] * 30 + [2.0] * 270:
+        model.partial_fit(native(np.full((20, 1), value, dtype="float16")))
+    assert model.cluster_centers_.dtype == native.dtype("float16")
+    assert abs(float(model.cluster_centers_[0, 0]) - 1.9) < 1e-3
+    assert float(copy.deepcopy(model)._precise[0, 0]) == float(model._precise[0, 0])
+
+
+def test_a_stream_goes_on_with_the_clusters_it_has() -> None:
+    model = MiniBatchKMeans(6, random_state=0).partial_fit(X)
+    for k in (2, 9):
+        assert model.set_params(n_clusters=k).partial_fit(X).cluster_centers_.shape == (6, 3)
+
+
 def test_poor_clusters_start_anew() -> None:
     model = MiniBatchKMeans(3, init=[[0.0], [1.0], [1e6]], random_state=0, batch_size=20)
     x = np.random.default_rng(0).random((200, 1))
@@ -149,13 +182,25 @@ def test_arrays_from_elsewhere(native: Library, kind: Any) -> None:
         host.predict(data)
     back = host.to(array_api_compat.array_namespace(data), device=data.device)
     np.testing.assert_array_equal(native.numpy(back.predict(data)), expected)
+    assert (
+        kind(4, init=X[:4]).fit(data).labels_.device == data.device
+    )  # `init` follows the points, as weights
+    assert kind(4, init=native(X[:4])).fit(X, sample_weight=native(np.ones(300))).labels_.shape == (300,)
+    again = copy.deepcopy(model)
+    assert again.cluster_centers_.device == data.device
+    if kind is MiniBatchKMeans:
+        assert model.to("numpy")._rng is not model._rng
     narrow = model.to(dtype="float32")
     assert narrow.cluster_centers_.dtype == native.dtype("float32")
     assert narrow.cluster_centers_.device == data.device
     for dtype in (np.float32, native.dtype("float32")):
         assert model.to(dtype=dtype).cluster_centers_.dtype == narrow.cluster_centers_.dtype
-    with pytest.raises(ValueError, match="`dtype` must be one of the library's, got 'float31'"):
+    with pytest.raises(ValueError, match="`dtype` must be a real dtype of the library, got 'float31'"):
         model.to(dtype="float31")
+    with pytest.raises(ValueError, match="`dtype` must be a real dtype of the library, got 'int32'"):
+        model.to(dtype="int32")
+    with pytest.raises(ValueError, match=r"`library` must be a namespace or one of 'numpy', .* got 'dask'"):
+        model.to("dask")
     assert model.cluster_centers_.dtype == data.dtype
 
 
@@ -170,6 +215,17 @@ def test_pickles(native: Library, kind: Any) -> None:
     np.testing.assert_array_equal(native.numpy(other.predict(data)), native.numpy(model.labels_))
     assert other.get_params() == model.get_params()
     assert copy.deepcopy(model).score(data) == model.score(data)
+
+
+@pytest.mark.skipif("torch" not in CHOSEN, reason="PyTorch is not under test")
+def test_a_pickle_from_a_device_that_is_not_here() -> None:
+    import torch
+
+    from xpmeans._clusterer import _Pickled
+
+    with pytest.warns(UserWarning, match=r"saved on device 'cuda:7', which is not here"):
+        array = _Pickled("torch", "cuda:7", "bfloat16", np.ones(3, "float32")).array()
+    assert (array.dtype, array.device.type) == (torch.bfloat16, "cpu")
 
 
 @pytest.mark.skipif("torch" not in CHOSEN, reason="PyTorch is not under test")
@@ -339,8 +395,19 @@ def test_refused(kind: Any) -> None:
 def test_other_parameters() -> None:
     with pytest.raises(ValueError, match="`algorithm` must be one of 'lloyd', 'elkan', got 'auto'"):
         KMeans(algorithm="auto").fit(X)
-    with pytest.raises(ValueError, match="`reassignment_ratio` must not be negative"):
+    with pytest.raises(ValueError, match="`reassignment_ratio` must be a number not below 0, got -1"):
         MiniBatchKMeans(reassignment_ratio=-1).fit(X)
+    for kind in BOTH:
+        with pytest.raises(ValueError, match=r"`init` must be one of 'k-means\+\+', .* got 'kmeans'"):
+            kind(init="kmeans").fit(X)
+        with pytest.raises(ValueError, match="`tol` must be a number not below 0, got -1"):
+            kind(tol=-1).fit(X)
+        with pytest.raises(TypeError, match="`tol` must be a number, got 'a'"):
+            kind(tol="a").fit(X)
+        with pytest.raises(ValueError, match="`metric` must be one of"):
+            kind(4).fit(X).set_params(metric="manhattan").predict(X)
+    with pytest.raises(ValueError, match="`init_size` must be at least 1, got 0"):
+        MiniBatchKMeans(init_size=0).fit(X)
     with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
         MiniBatchKMeans(batch_size=0).fit(X)
     estimate = MiniBatchKMeans(4, random_state=0, compute_labels=False).fit(X)

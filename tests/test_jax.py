@@ -193,6 +193,16 @@ def test_sharded(spread: Any, transformed: bool, call: Any) -> None:
             assert {shard.data.shape for shard in one.addressable_shards} == {(100,)}
 
 
+@pytest.mark.parametrize("kind", [xpmeans.KMeans, xpmeans.MiniBatchKMeans])
+def test_sharded_estimators(spread: Any, kind: Any) -> None:
+    x = spread(POINTS)
+    model, expected = kind(5, random_state=0).fit(x), kind(5, random_state=0).fit(POINTS)
+    np.testing.assert_array_equal(model.labels_, expected.labels_)
+    np.testing.assert_array_equal(model.predict(x), model.labels_)
+    np.testing.assert_allclose(model.transform(x), expected.transform(POINTS), rtol=1e-5, atol=1e-5)
+    assert {shard.data.shape for shard in model.predict(x).addressable_shards} == {(100,)}
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 def test_sharded_batches(spread: Any, axis: int) -> None:
     x = POINTS[:768].reshape(8, 96, 3)

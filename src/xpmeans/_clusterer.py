@@ -20,8 +20,9 @@ from xpmeans._sklearn import (
 )
 from xpmeans._solve import Task
 from xpmeans.capabilities import gate
+from xpmeans.functional import INIT, METRICS
 
-_ARRAYS = ("cluster_centers_", "labels_", "_counts")
+_ARRAYS = ("cluster_centers_", "labels_", "_counts", "_precise")
 
 
 class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -155,12 +156,13 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         dtype('float32')
         """
         self._require_fitted()
-        other = copy.copy(self)
+        other = copy.deepcopy(self)
+        other.__dict__.pop("_precise", None)
         xp = None if library is None else named_namespace(library)
         for name in _ARRAYS:
-            if name in self.__dict__:
+            if name in other.__dict__:
                 kind = dtype if name == "cluster_centers_" else None
-                setattr(other, name, converted(getattr(self, name), xp, device, kind))
+                setattr(other, name, converted(getattr(other, name), xp, device, kind))
         return other
 
     def _require_fitted(self) -> None:
@@ -197,41 +199,39 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         """Points for a fitted model, which must be where its centroids are."""
         self._require_fitted()
         X, context = self._checked(X, reset=False)
-        mine, _ = dispatch(cluster_centers_=self.cluster_centers_)
-        if (mine.library, mine.device) != (context.library, context.device):
+        try:
+            dispatch(X=X, cluster_centers_=self.cluster_centers_)
+        except (TypeError, ValueError):
+            mine, _ = dispatch(cluster_centers_=self.cluster_centers_)
             where = "" if context.library == "numpy" else ", device=X.device"
             raise ValueError(
                 f"`X` in {type(self).__name__}.{method}() must use the same namespace and device as in fit: "
                 f"it is a {context.library} array on {context.device}, and the model was fitted on "
                 f"{mine.library} arrays on {mine.device}. "
                 f"Hint: model.to({context.library!r}{where}) converts it."
-            )
+            ) from None
         return X
 
     def _weights(self, X: Any, sample_weight: Any) -> Any:
         """Weights as `kmeans` takes them, an array where the points are, or None."""
         if sample_weight is None:
             return None
-        if isinstance(X, np.ndarray) and not compat.is_array_api_obj(sample_weight):
-            sample_weight = np.asarray(sample_weight, dtype=np.float64)
-        xp, device = compat.array_namespace(X), compat.device(X)
-        if np.ndim(sample_weight) == 0:
-            return xp.full(X.shape[0], float(sample_weight), device=device)
-        if np.ndim(sample_weight) > 1:
-            raise ValueError(
-                f"Sample weights must be 1D array or scalar, got shape {np.shape(sample_weight)}."
-            )
-        if compat.is_array_api_obj(sample_weight) and compat.array_namespace(sample_weight) is not xp:
-            return converted(sample_weight, xp, device, None)  # scikit-learn too lets everything follow `X`
-        return sample_weight
+        weights = _alongside(X, sample_weight)
+        if weights.ndim == 0:
+            xp = compat.array_namespace(X)
+            return xp.full(X.shape[0], float(weights), device=compat.device(X))
+        if weights.ndim > 1:
+            raise ValueError(f"Sample weights must be 1D array or scalar, got shape {tuple(weights.shape)}.")
+        return weights
 
-    def _starts(self, X: Any) -> tuple[Any, int]:
-        """`init` as `kmeans` takes it, and the number of runs."""
+    def _starts(self, X: Any, stacklevel: int = 3) -> tuple[Any, int]:
+        """`init` as `kmeans` takes it, and the number of runs; scikit-learn keeps the latter as `_n_init`."""
         k, init = self.n_clusters, self.init
         _inputs.at_least("n_clusters", k, 1)
         if X.shape[0] < k:
             raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={k}.")
         if isinstance(init, str):
+            _inputs.one_of("init", init, INIT)
             self._n_init = self._runs if init == "random" else 1
             init = str(init)
         elif callable(init):
@@ -246,7 +246,7 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
                     "Explicit initial center position passed: performing only one init in "
                     f"{type(self).__name__} instead of n_init={n_init}.",
                     RuntimeWarning,
-                    stacklevel=3,
+                    stacklevel=stacklevel,
                 )
                 n_init = 1
             self._n_init = n_init
@@ -257,23 +257,27 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         return self._shaped(X, self.init(X, k, random_state=np.random.RandomState(rng.bit_generator)))
 
     def _shaped(self, X: Any, centers: Any) -> Any:
-        """First centroids, in the dtype of NumPy points, if their shape fits."""
+        """First centroids as an array where the points are, if their shape fits."""
+        centers = _alongside(X, centers)
         if isinstance(X, np.ndarray):
             centers = np.array(centers, dtype=X.dtype)
-        shape = np.shape(centers)
+        shape = tuple(centers.shape)
         for place, what, number in (
             (0, "number of clusters", self.n_clusters),
             (1, "number of features of the data", X.shape[1]),
         ):
             if len(shape) != 2 or shape[place] != number:
                 raise ValueError(
-                    f"The shape of the initial centers {tuple(shape)} does not match the {what} {number}."
+                    f"The shape of the initial centers {shape} does not match the {what} {number}."
                 )
         return centers
 
     def _scored(self, X: Any, weights: Any) -> tuple[Any, float]:
         """Labels of points, and their inertia."""
-        inputs = _inputs.inputs_of("assign", X, weights, cluster_centers_=self.cluster_centers_)
+        _inputs.one_of("metric", self.metric, METRICS)
+        inputs = _inputs.inputs_of(
+            "assign", X, weights, compiles=True, cluster_centers_=self.cluster_centers_
+        )
         task = Task(inputs.user, inputs.work, inputs.dtype, self.metric)
         labels, inertia = _solve.solve(_solve.score, task, inputs, (True, False))
         wide = widest(inputs.user.xp, inputs.user.device)
@@ -283,6 +287,16 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         """Note the centroids."""
         self.cluster_centers_ = centers
         self._n_features_out = centers.shape[0]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        other = object.__new__(type(self))  # not by way of a pickle, which would move arrays to the host
+        other.__dict__.update({name: copy.deepcopy(value, memo) for name, value in self.__dict__.items()})
+        return other
+
+    def __copy__(self) -> Any:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
@@ -321,6 +335,38 @@ class _Pickled:
         return cls(context.library, str(context.device), dtype, to_host(array))
 
     def array(self) -> Any:
-        """Put it together again: on torch's device by name, else on the library's first."""
-        library, device, dtype, values = self._parts
-        return converted(values, named_namespace(library), device if library == "torch" else None, dtype)
+        """Put it together again: on torch's device by name if it is there, else on the library's first."""
+        library, device, name, values = self._parts
+        dtype = name if "float" in name else None  # integers are what they are in NumPy
+        try:
+            xp = named_namespace(library)
+        except ImportError as error:
+            raise ImportError(
+                f"The model's arrays belong to {library}, which cannot be imported here. Hint: install it, "
+                "or convert the model where it is installed: model.to('numpy')."
+            ) from error
+        if library != "torch" or device == "cpu":
+            return converted(values, xp, None, dtype)
+        try:
+            return converted(values, xp, device, dtype)
+        except (RuntimeError, NotImplementedError, AssertionError):
+            warnings.warn(
+                f"The model was saved on device {device!r}, which is not here: it is loaded to host memory.",
+                UserWarning,
+                stacklevel=4,
+            )
+            return converted(values, xp, "cpu", dtype)
+
+
+def _alongside(X: Any, values: Any) -> Any:
+    """Anything like an array as one of the points' library, on their device, as scikit-learn has it."""
+    if not compat.is_array_api_obj(values):
+        values = np.asarray(values)
+        if values.dtype.kind in "OUS":
+            values = values.astype(np.float64)
+        if isinstance(X, np.ndarray):
+            return values
+    xp = compat.array_namespace(X)
+    if compat.array_namespace(values) is xp:
+        return values
+    return converted(values, xp, None if isinstance(X, np.ndarray) else compat.device(X), None)

@@ -18,7 +18,7 @@ from typing import Any
 import array_api_compat as compat
 import numpy as np
 
-from xpmeans.capabilities import UnsupportedBackendError
+from xpmeans.capabilities import LIBRARIES, UnsupportedBackendError
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,31 +162,45 @@ def to_host(array: Any) -> Any:
 
 
 def converted(array: Any, xp: Any, device: Any, dtype: Any) -> Any:
-    """A copy of an array in another namespace, on another device or of another dtype; None keeps each.
+    """A copy of an array in another namespace, on another device or of another real dtype; None keeps each.
 
     A dtype that is only kept becomes NumPy's choice where the namespace lacks it (bfloat16).
     """
     own = compat.array_namespace(array)
-    if xp is None and device is None:
-        device = compat.device(array)
     target = xp or own
-    wanted = array.dtype if dtype is None else dtype
-    name = getattr(wanted, "__name__", str(wanted).rpartition(".")[2])
-    if dtype is not None and not hasattr(target, name):
-        raise ValueError(f"`dtype` must be one of the library's, got {dtype!r}.")
-    return target.asarray(to_host(array), dtype=getattr(target, name, None), device=device, copy=True)
+    if dtype is not None:
+        dtype = _named_dtype(target, dtype)
+    if target is own:
+        moved = array if device is None else compat.to_device(array, device)
+        return target.astype(moved, dtype or array.dtype, copy=True)
+    values = np.array(to_host(array))  # torch warns of memory that it must not write to
+    if dtype is None and "bfloat16" in str(array.dtype):
+        dtype = getattr(target, "bfloat16", None)
+    return target.asarray(values, dtype=dtype, device=device)
+
+
+def _named_dtype(xp: Any, dtype: Any) -> Any:
+    """A real dtype of a namespace by a name, or by another library's dtype."""
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype).rpartition(".")[2]
+    found = getattr(xp, name, None)
+    if found is None or not xp.isdtype(found, "real floating"):
+        raise ValueError(f"`dtype` must be a real dtype of the library, got {dtype!r}.")
+    return found
 
 
 def named_namespace(library: Any) -> Any:
     """The namespace of a library by its name, or of a namespace or module."""
     if isinstance(library, str):
-        try:
-            library = importlib.import_module("jax.numpy" if library == "jax" else library)
-        except ImportError as error:
-            raise ImportError(
-                f"The model's arrays belong to {library}, which cannot be imported here. "
-                "Hint: install it, or convert the model where it is installed: model.to('numpy')."
-            ) from error
+        if library not in LIBRARIES or library == "dask":
+            known = ", ".join(repr(name) for name in LIBRARIES if name != "dask")
+            raise ValueError(f"`library` must be a namespace or one of {known}, got {library!r}.")
+        library = importlib.import_module("jax.numpy" if library == "jax" else library)
+    library = getattr(library, "numpy", library)  # jax itself; NumPy has none
+    if not hasattr(library, "empty"):
+        raise ValueError(f"`library` must be a namespace or a name, got {library!r}.")
     return compat.array_namespace(library.empty(0))
 
 

@@ -141,6 +141,16 @@ def at_least(name: str, value: Any, least: int) -> int:
     return number
 
 
+def not_negative(name: str, value: Any) -> None:
+    """A number of zero or more."""
+    try:
+        valid = bool(value >= 0)
+    except TypeError:
+        raise TypeError(f"`{name}` must be a number, got {value!r}.") from None
+    if not valid:
+        raise ValueError(f"`{name}` must be a number not below 0, got {value!r}.")
+
+
 def one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     """An argument with a few possible values."""
     if value not in choices:

@@ -13,7 +13,7 @@ class Progress:
         self._bar: Any = None
 
     def __enter__(self) -> Self:
-        if self._shown and sys.stdout.isatty():
+        if self._shown and getattr(sys.stdout, "isatty", bool)():
             try:
                 from rich.progress import Progress as Bar
             except ImportError:

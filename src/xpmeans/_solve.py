@@ -130,8 +130,9 @@ def one_batch(
     task: Task, pace: Pace, stream: Stream | None, init_size: int, rng: np.random.Generator, inputs: Inputs
 ) -> Stream:
     """The stream after one more batch; the batch is all the points, and begins a stream if there is none."""
-    problem, mass, _ = _problem(task, inputs.x, task.k, inputs.weights, inputs.book)
+    problem, mass, unit = _problem(task, inputs.x, task.k, inputs.weights, inputs.book)
     xp = problem.xp
+    mass = mass * (unit / (0.5 if pace.spherical else problem.scale**-2))  # weights as they were given
     if stream is None:
         first = _first(task, problem, mass, inputs, init_size, rng)
         counts = xp.zeros(task.k, dtype=problem.dtypes.sums, device=problem.device)

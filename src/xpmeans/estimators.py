@@ -19,7 +19,7 @@ from xpmeans._progress import Progress
 from xpmeans._sklearn import ConvergenceWarning
 from xpmeans._solve import Task
 from xpmeans.capabilities import documented
-from xpmeans.functional import clustered
+from xpmeans.functional import METRICS, clustered
 
 __all__ = ["KMeans", "MiniBatchKMeans"]
 
@@ -163,7 +163,9 @@ class KMeans(Clusterer):
             options = (init, n_init, self.max_iter, self.tol, weights, self.metric, "relocate", rng, None)
             shown = callback if self.verbose else None
             result, complete = clustered(X, self.n_clusters, *options, shown)
-            if self.verbose and result.converged:
+            if self.verbose and n_init > 1:
+                progress.say(f"Best of {n_init} runs: {result.n_iter} iterations, inertia {result.inertia}.")
+            elif self.verbose and result.converged:
                 shift = math.sqrt(float(compat.array_namespace(X).sum((result.centroids - last[0]) ** 2)))
                 how = f"center shift {shift} within tolerance" if shift else "strict convergence"
                 progress.say(f"Converged at iteration {result.n_iter}: {how}.")
@@ -311,6 +313,7 @@ class MiniBatchKMeans(Clusterer):
         """
         X, _ = self._checked(X, reset=True)
         weights = self._weights(X, sample_weight)
+        self.__dict__.pop("labels_", None)  # which `compute_labels=False` would leave from another fit
         n = X.shape[0]
         rng = self._rng = np.random.default_rng(self.random_state)
         task, pace, inputs = self._task(X, weights)
@@ -358,7 +361,8 @@ class MiniBatchKMeans(Clusterer):
         if not begun:
             self._rng = np.random.default_rng(self.random_state)
         stream = Stream(None, self._counts, self._since) if begun else None
-        task, pace, inputs = self._task(X, weights, self.cluster_centers_ if begun else None)
+        centers = getattr(self, "_precise", self.cluster_centers_) if begun else None
+        task, pace, inputs = self._task(X, weights, centers)
         stream = _solve.one_batch(task, pace, stream, self._init_size, self._rng, inputs)
         self._keep(inputs, stream)
         self.n_steps_ = getattr(self, "n_steps_", 0) + 1
@@ -368,17 +372,20 @@ class MiniBatchKMeans(Clusterer):
 
     def _task(self, X: Any, weights: Any, centers: Any = None) -> tuple[Task, Pace, _inputs.Inputs]:
         """What a run is asked to do, from the parameters, and the arrays where the work happens."""
-        _inputs.one_of("metric", self.metric, ("euclidean", "cosine"))
-        if not self.reassignment_ratio >= 0:
-            raise ValueError(f"`reassignment_ratio` must not be negative, got {self.reassignment_ratio!r}.")
-        init, n_init = (None, 1) if centers is not None else self._starts(X)
+        _inputs.one_of("metric", self.metric, METRICS)
+        _inputs.not_negative("tol", self.tol)
+        _inputs.not_negative("reassignment_ratio", self.reassignment_ratio)
+        if self.max_no_improvement is not None:
+            _inputs.at_least("max_no_improvement", self.max_no_improvement, 0)
+        k = self.n_clusters if centers is None else centers.shape[0]
+        init, n_init = (None, 1) if centers is not None else self._starts(X, stacklevel=4)
         given = centers if centers is not None else None if isinstance(init, str) or callable(init) else init
         batch_size = min(_inputs.at_least("batch_size", self.batch_size, 1), X.shape[0])
         if centers is None:
             self._batch_size, self._init_size = batch_size, self._sample_size(batch_size, X.shape[0])
         inputs = _inputs.inputs_of(type(self).__name__, X, weights, init=given)
         task = Task(
-            *(inputs.user, inputs.work, inputs.dtype, self.metric, None, self.n_clusters),
+            *(inputs.user, inputs.work, inputs.dtype, self.metric, None, k),
             init=None if given is not None else init,
             n_runs=n_init,
         )
@@ -392,6 +399,8 @@ class MiniBatchKMeans(Clusterer):
     def _sample_size(self, batch_size: int, n: int) -> int:
         """Points that first centroids are chosen from."""
         k, size = self.n_clusters, self.init_size
+        if size is not None:
+            _inputs.at_least("init_size", size, 1)
         if size is None:
             size = 3 * batch_size if 3 * batch_size >= k else 3 * k
         elif size < k:
@@ -407,4 +416,7 @@ class MiniBatchKMeans(Clusterer):
     def _keep(self, inputs: _inputs.Inputs, stream: Stream) -> None:
         """Note where a stream stands."""
         self._fitted(returned(inputs.user, stream.centroids, inputs.dtype))
+        self.__dict__.pop("_precise", None)
+        if self.cluster_centers_.dtype != (precise := returned(inputs.user, stream.centroids)).dtype:
+            self._precise = precise  # half precision would swallow the small steps of a long stream
         self._counts, self._since = returned(inputs.user, stream.counts), stream.since

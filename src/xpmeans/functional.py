@@ -202,8 +202,7 @@ def clustered(
     _inputs.one_of("metric", metric, METRICS)
     _inputs.one_of("empty", empty, EMPTY)
     max_iter = _inputs.at_least("max_iter", max_iter, 1)
-    if not tol >= 0:
-        raise ValueError(f"`tol` must be a number not below 0, got {tol!r}.")
+    _inputs.not_negative("tol", tol)
     named = isinstance(init, str)
     if named:
         _inputs.one_of("init", init, INIT)

@@ -59,12 +59,11 @@ def subset(problem: Problem, rows: Any) -> Problem:
     return problem._replace(x=x, plan=plan)
 
 
-def drawn(problem: Problem, mass: Any, size: int, rng: np.random.Generator) -> Any:
-    """Row numbers of a batch, drawn with replacement in proportion to `mass`, which None means is even."""
+def drawn(problem: Problem, ends: Any, size: int, rng: np.random.Generator) -> Any:
+    """Row numbers of a batch, drawn with replacement by cumulated weights, or where these are None evenly."""
     xp, n, uniforms = problem.xp, problem.x.shape[0], rng.random(size)
-    if mass is None:  # the same rows as for equal weights
+    if ends is None:  # the same rows as for equal weights
         return xp.asarray((uniforms * n).astype(np.int64), device=problem.device)
-    ends = xp.cumulative_sum(mass)
     return interval(xp, ends, xp.asarray(uniforms, dtype=ends.dtype, device=problem.device) * ends[-1])
 
 
@@ -77,7 +76,7 @@ def update(
     _, (labels, sums, counts, _) = kernel.step(kernel.start(batch.x, mass, batch.plan), stream.centroids)
     inertia = xp.sum(squared_distances(batch, stream.centroids, labels) * mass)
     old, total = cast(xp, stream.centroids, dtype), stream.counts + counts
-    means = (old * (stream.counts * scale)[:, None] + sums) / xp.where(total > 0, total, 1.0)[:, None]
+    means = (old * scale * stream.counts[:, None] + sums) / xp.where(total > 0, total, 1.0)[:, None]
     means = xp.where((counts > 0)[:, None], means / scale, old)
     if pace.spherical:
         means = on_sphere(xp, means, old)
@@ -113,9 +112,10 @@ def run(problem: Problem, mass: Any, first: Any, pace: Pace, rng: np.random.Gene
     xp, n, size = problem.xp, problem.x.shape[0], pace.batch_size
     zeros = xp.zeros(problem.plan.k, dtype=problem.dtypes.sums, device=problem.device)
     ones = xp.ones(size, dtype=problem.dtypes.sums, device=problem.device)
+    ends = None if mass is None else xp.cumulative_sum(mass)
     stream, smoothed, least, worse = Stream(first, zeros, 0), math.nan, math.inf, 0
     for step in range(1, pace.max_steps + 1):
-        batch = subset(problem, drawn(problem, mass, size, rng))
+        batch = subset(problem, drawn(problem, ends, size, rng))
         old = stream.centroids
         stream, inertia = update(batch, ones, stream, pace, rng)
         mean = float(inertia) * pace.unit / size
