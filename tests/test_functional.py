@@ -597,3 +597,87 @@ def test_ties_beyond_the_room_for_them(native: Library) -> None:
     np.testing.assert_array_equal(native.numpy(result.labels), expected.labels)
     assert seen == list(range(1, expected.n_iter + 1))
     check(result, native, x)
+
+
+def test_no_cluster_stays_empty_with_enough_points(native: Library, kernel: str | None) -> None:
+    """Also where the farthest point is alone in its cluster, which keeps it."""
+    start = native([[19.0], [0.0], [30.0]])
+    result = kmeans(native([[0.0], [1.0], [10.0]]), 3, init=start, kernel=kernel)
+    assert (float(result.inertia), native.numpy(result.counts).tolist()) == (0, [1, 1, 1])
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        x = rng.integers(0, 30, size=(12, 2)).astype(float)
+        k = min(5, len(np.unique(x, axis=0)))
+        result = kmeans(native(x), k, init=native(rng.uniform(-40, 70, size=(k, 2))), tol=0, kernel=kernel)
+        assert native.numpy(result.counts).all()
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200, 1.7e308])
+def test_the_best_run_is_found_out_of_range(native: Library, size: float) -> None:
+    if not native.has_float64:
+        pytest.skip("no float64 here")
+    x = np.random.default_rng(0).uniform(-1, 1, size=(200, 2))
+    options = {"init": "random", "n_init": 8, "rng": 0}
+    expected = kmeans(native(x), 12, **options)
+    result = kmeans(native(x * size), 12, **options)
+    np.testing.assert_array_equal(native.numpy(result.labels), native.numpy(expected.labels))
+    assert float(result.inertia) == (0 if size < 1 else np.inf)
+    indices = kmeans_plusplus(native(x * size), 5, rng=0)[1]
+    np.testing.assert_array_equal(
+        native.numpy(indices), native.numpy(kmeans_plusplus(native(x), 5, rng=0)[1])
+    )
+
+
+@pytest.mark.parametrize("size", [1e-11, 3e17])
+def test_an_inertia_that_a_scale_would_lose(native: Library, size: float) -> None:
+    x = blobs(100, 2, 3).astype("float32")
+    expected = float(kmeans(native(x), 3, rng=0).inertia)
+    result = kmeans(native((x * size).astype("float32")), 3, rng=0)
+    np.testing.assert_allclose(float(result.inertia), expected * size**2, rtol=1e-4)
+
+
+def test_raise_also_after_the_last_iteration(native: Library) -> None:
+    x = native([[7.0, 7.0], [10.0, 2.0], [2.0, 0.0], [4.0, 2.0], [8.0, 6.0], [6.0, 8.0]])
+    start = native([[10.0, 2.0], [8.0, 6.0], [7.0, 7.0]])
+    with pytest.raises(ClusterError, match="A cluster is empty"):
+        kmeans(x, 3, init=start, empty="raise", max_iter=1)
+
+
+def test_tiny_rows_have_a_direction(native: Library) -> None:
+    x = np.asarray([[1.0, 0.0], [0.0, 1e-30], [1e-30, 1e-31], [0.1, 3.0]])
+    result = kmeans(native(x), 2, metric="cosine", init=native(x[:2]))
+    assert native.numpy(result.labels).tolist() == [0, 1, 0, 1]
+    assert float(result.inertia) < 0.01
+
+
+def test_callbacks_cannot_write_to_the_start() -> None:
+    x = blobs()
+    start = x[:3].copy()
+
+    def callback(_: int, __: float, centroids: np.ndarray) -> None:
+        centroids[:] = 0
+
+    kmeans(x, 3, init=start, callback=callback)
+    np.testing.assert_array_equal(start, x[:3])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: kmeans(None, 2), "`x` must be an array, got None"),
+        (lambda x: kmeans(x, 2, init=None), "`init` must be an array, got None"),
+        (lambda x: kmeans(x, 2, init=lambda *_: None), "`init` must be an array, got None"),
+        (lambda x: assign(x, None), "`centroids` must be an array, got None"),
+        (lambda x: kmeans(x, 2, tol=None), "`tol` must be a number, got None"),
+        (lambda x: kmeans(x, 2, tol="1e-3"), "`tol` must be a number, got '1e-3'"),
+        (lambda x: kmeans(x, 2, init=x[:2, :], n_init=2.5), "`n_init` must be an integer, got 2.5"),
+    ],
+)
+def test_what_is_no_array_or_number(native: Library, call: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        call(native(blobs()))
+
+
+def test_complex_weights_are_refused(native: Library) -> None:
+    with pytest.raises(ValueError, match="`sample_weight` must be real"):
+        kmeans(native(blobs()), 2, sample_weight=native(np.ones(60, dtype="complex64")))

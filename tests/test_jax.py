@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 import xpmeans
 from xpmeans import assign, kmeans, kmeans_plusplus
+from xpmeans._core import fit
 
 X64 = jax.config.jax_enable_x64
 
@@ -268,3 +269,62 @@ def test_gradients_stop() -> None:
 
 def test_kernels_are_named() -> None:
     assert xpmeans.kmeans(jnp.asarray(blobs()), 3, kernel="reference", rng=0).converged
+
+
+def test_a_batch_relocates_no_more_than_its_problems(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under `vmap` both branches of a condition run: for a problem that has ended, too."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3000, 2)))
+    steps = []
+
+    def count(squares: Any) -> None:
+        steps.append(1)
+
+    original = fit.squared_distances
+
+    def counted(problem: Any, centroids: Any, labels: Any = None) -> Any:
+        if labels is None and centroids.shape[0] == 1 and problem.flow.traced:
+            jax.debug.callback(count, centroids)
+        return original(problem, centroids, labels)
+
+    monkeypatch.setattr(fit, "squared_distances", counted)
+    n_iter = jax.vmap(lambda x: kmeans(x, 8, rng=0).n_iter)(x)
+    jax.effects_barrier()
+    # The origin once, and one point at most, for each problem and iteration.
+    assert len(steps) <= 2 * 4 * int(n_iter.max())
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_one_large_value(weight: float) -> None:
+    x = np.random.default_rng(0).normal(size=(300, 2)).astype("float32")
+    x[0] = 1e20
+    weights = jnp.ones(300).at[0].set(weight)
+    traced = jax.jit(lambda x, w: kmeans(x, 5, rng=0, sample_weight=w))(jnp.asarray(x), weights)
+    eager = kmeans(jnp.asarray(x), 5, rng=0, sample_weight=weights)
+    np.testing.assert_array_equal(traced.labels, eager.labels)
+    np.testing.assert_allclose(traced.inertia, eager.inertia, rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [1e-11, 3e17])
+def test_an_inertia_that_a_scale_would_lose(size: float) -> None:
+    x = (blobs(100, 2, 3) * size).astype("float32")
+    traced = jax.jit(lambda x: kmeans(x, 3, rng=0).inertia)(jnp.asarray(x))
+    np.testing.assert_allclose(traced, kmeans(jnp.asarray(x), 3, rng=0).inertia, rtol=1e-3)
+
+
+def test_tiny_rows_have_a_direction() -> None:
+    x = np.random.default_rng(0).normal(size=(200, 3)).astype("float32")
+    x[::2] *= np.float32(1e-25)
+    traced = jax.jit(lambda x: kmeans(x, 4, metric="cosine", rng=0))(jnp.asarray(x))
+    expected = kmeans(jnp.asarray(x), 4, metric="cosine", rng=0)
+    np.testing.assert_array_equal(traced.labels, expected.labels)
+
+
+@pytest.mark.parametrize("transformed", [True, False], ids=["jit", "eager"])
+def test_only_weights_or_centroids_are_sharded(spread: Any, transformed: bool) -> None:
+    wrap = jax.jit if transformed else lambda function: function
+    points, book = jnp.asarray(POINTS), jnp.asarray(POINTS[:8])
+    labels, _ = wrap(assign)(points, spread(book))
+    np.testing.assert_array_equal(labels, assign(points, book)[0])
+    weights = np.arange(800.0) % 3
+    result = wrap(lambda x, w: kmeans(x, 4, rng=0, sample_weight=w))(points, spread(weights))
+    agree(result, kmeans(points, 4, rng=0, sample_weight=jnp.asarray(weights)))

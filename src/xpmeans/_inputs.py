@@ -33,8 +33,10 @@ def inputs_of(function: str, x: Any, weights: Any = None, *, compiles: bool = Fa
 
     What `compiles` is left to JAX as a whole where the arrays lie, on accelerators or several devices.
     """
-    arrays = {"x": x, "sample_weight": weights, **books}
-    arrays = {name: array for name, array in arrays.items() if array is not None}
+    for name, array in {"x": x, **books}.items():
+        if array is None:
+            raise TypeError(f"`{name}` must be an array, got None.")
+    arrays = {"x": x, **({} if weights is None else {"sample_weight": weights}), **books}
     user, found = dispatch(**arrays)
     gate(f"xpmeans.{function}", user)
     arrays = dict(zip(arrays, found, strict=True))
@@ -52,6 +54,8 @@ def inputs_of(function: str, x: Any, weights: Any = None, *, compiles: bool = Fa
         if 0 in got:
             raise ValueError(f"`{name}` must not be empty, got shape {got}.")
     tables = [arrays[name] for name in arrays if name != "sample_weight"]
+    if weights is not None and user.xp.isdtype(arrays["sample_weight"].dtype, "complex floating"):
+        raise ValueError("`sample_weight` must be real, got complex numbers.")
     results = [precision(user.xp, table.dtype, user.device).result for table in tables]
     if compiles and user.library == "jax" and (user.on_gpu or user.device is None):
         work, found = replace(user, traced=True), list(arrays.values())
@@ -141,14 +145,17 @@ def at_least(name: str, value: Any, least: int) -> int:
     return number
 
 
-def not_negative(name: str, value: Any) -> None:
+def not_negative(name: str, value: Any) -> float:
     """A number of zero or more."""
     try:
-        valid = bool(value >= 0)
-    except TypeError:
+        number = float(value)
+    except (TypeError, ValueError):
         raise TypeError(f"`{name}` must be a number, got {value!r}.") from None
-    if not valid:
+    if isinstance(value, str):
+        raise TypeError(f"`{name}` must be a number, got {value!r}.")
+    if not number >= 0:
         raise ValueError(f"`{name}` must be a number not below 0, got {value!r}.")
+    return number
 
 
 def one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from xpmeans import _inputs
 from xpmeans._core import initial
-from xpmeans._core.distances import all_distances, distances, squared_distances
+from xpmeans._core.distances import all_distances, distances
 from xpmeans._core.fit import Rules
 from xpmeans._core.minibatch import Pace, Run, Stream, run, subset, update
 from xpmeans._core.precision import cast, measure, precision, promoted
@@ -69,7 +69,7 @@ def _each(
 
 def cluster(task: Task, draws: Any, x: Any, weights: Any, book: Any) -> Answer:
     """K-means, `n_runs` times; `book` is a given start."""
-    problem, mass, unit = _problem(task, x, task.k, weights, book)
+    problem, mass, size = _problem(task, x, task.k, weights, book)
     uniforms = [_uniforms(problem, draw) for draw in draws]
     starts = None if isinstance(task.init, str) else _starts(task, problem, x, book)
 
@@ -94,7 +94,7 @@ def cluster(task: Task, draws: Any, x: Any, weights: Any, book: Any) -> Answer:
         task.tol,
         relocate=task.empty == "relocate",
         spherical=task.metric == "cosine",
-        unit=unit,
+        inertia=partial(_inertia, task, problem, size),
         rounded=rounded,
         taken=partial(_book, task, problem, "centroids"),
         on_empty=_inputs.raise_empty if task.empty == "raise" else None,
@@ -106,7 +106,8 @@ def cluster(task: Task, draws: Any, x: Any, weights: Any, book: Any) -> Answer:
 def _starts(task: Task, problem: Problem, x: Any, book: Any) -> Any:
     """Given centroids, or those of a callable for each run: (n_runs, k, d)."""
     if task.rng is None:
-        return _book(task, problem, "init", book)[None, ...]
+        start = _book(task, problem, "init", book)
+        return problem.xp.asarray(start, copy=True)[None, ...]  # callbacks get it, and may write to it
     data, rng = returned(task.user, x), task.rng()
     starts = []
     for _ in range(task.n_runs):
@@ -121,8 +122,9 @@ def minibatch(task: Task, pace: Pace, init_size: int, rng: np.random.Generator, 
     problem, mass, _ = _problem(task, inputs.x, task.k, inputs.weights, inputs.book)
     first = _first(task, problem, mass, inputs, init_size, rng)
     if pace.tol:
-        pace = pace._replace(tol=pace.tol * float(initial.variance_of(problem, mass)) / problem.scale**2)
-    pace = pace._replace(unit=0.5 if pace.spherical else problem.scale**-2)
+        variance = float(initial.variance_of(problem, mass))
+        pace = pace._replace(tol=pace.tol * variance / problem.scale / problem.scale)
+    pace = pace._replace(inertia=partial(_inertia, task, problem, 1.0))
     return run(problem, None if inputs.weights is None else mass, first, pace, rng)
 
 
@@ -130,9 +132,9 @@ def one_batch(
     task: Task, pace: Pace, stream: Stream | None, init_size: int, rng: np.random.Generator, inputs: Inputs
 ) -> Stream:
     """The stream after one more batch; the batch is all the points, and begins a stream if there is none."""
-    problem, mass, unit = _problem(task, inputs.x, task.k, inputs.weights, inputs.book)
+    problem, mass, size = _problem(task, inputs.x, task.k, inputs.weights, inputs.book)
     xp = problem.xp
-    mass = mass * (unit / (0.5 if pace.spherical else problem.scale**-2))  # weights as they were given
+    mass = mass * size  # weights as they were given, for other batches have others
     if stream is None:
         first = _first(task, problem, mass, inputs, init_size, rng)
         counts = xp.zeros(task.k, dtype=problem.dtypes.sums, device=problem.device)
@@ -178,11 +180,11 @@ def _first(
 def score(task: Task, _draws: Any, x: Any, weights: Any, book: Any) -> tuple[Any, Any]:
     """Labels, and the inertia, as `cluster` finds them for its own centroids."""
     wide = promoted(task.work.xp, x.dtype, book.dtype)
-    problem, mass, unit = _problem(task, x, book.shape[0], weights, book, wide)
+    problem, mass, size = _problem(task, x, book.shape[0], weights, book, wide)
     kernel = select(problem)
     state = kernel.start(problem.x, None, problem.plan)
     labels, squares = kernel.assign(state, _book(task, problem, "cluster_centers_", book))
-    return labels, problem.xp.sum(squares * mass) * unit
+    return labels, _inertia(task, problem, size, problem.xp.sum(squares * mass))
 
 
 def transform(task: Task, _draws: Any, x: Any, _weights: Any, book: Any) -> tuple[Any]:
@@ -215,7 +217,7 @@ def plus_plus(task: Task, draws: Any, x: Any, weights: Any, _book: Any) -> tuple
 def _problem(
     task: Task, x: Any, k: int, weights: Any, book: Any = None, dtype: Any = None
 ) -> tuple[Problem, Any, float]:
-    """One problem, the weights of its points, and what a weighted scaled square counts in the inertia."""
+    """One problem, the weights of its points, and by what power of two these are divided."""
     work = task.work
     xp, device = work.xp, work.device
     dtypes = precision(xp, dtype or x.dtype, device)
@@ -227,12 +229,10 @@ def _problem(
         if book is not None:
             reach = reach.joined(measure(xp, book), dtypes.limit(xp))
         problem = make_problem(xp, device, x, k, dtypes, reach, flow_for(work))
-    unit = problem.scale**-2
     if task.metric == "cosine":
         problem = problem._replace(x=_directions("x", problem, x), scale=1.0)
-        unit = 0.5  # the square of a chord is twice 1 - cos
     if weights is None:
-        return problem, mass, unit
+        return problem, mass, 1.0
     mass = cast(xp, weights, dtypes.sums)
     if work.traced:
         size = traced().power_of_two(xp.max(mass))
@@ -240,7 +240,14 @@ def _problem(
         largest = _inputs.finite("sample_weight", xp, mass[:, None]).largest
         _inputs.require_weights(float(xp.min(mass)), largest)
         size = 2.0 ** (math.frexp(largest)[1] - 1)  # so that neither tiny nor huge weights leave the range
-    return problem, mass / size, unit * size
+    return problem, mass / size, size
+
+
+def _inertia(task: Task, problem: Problem, size: Any, total: Any) -> Any:
+    """The inertia that a sum of weighted scaled squares stands for; infinite beyond the largest number."""
+    half = 0.5 if task.metric == "cosine" else 1.0  # the square of a chord is twice 1 - cos
+    with np.errstate(over="ignore"):
+        return total * (size * half) / problem.scale / problem.scale
 
 
 def _book(task: Task, problem: Problem, name: str, book: Any) -> Any:
@@ -253,18 +260,16 @@ def _book(task: Task, problem: Problem, name: str, book: Any) -> Any:
 
 
 def _directions(name: str, problem: Problem, rows: Any) -> Any:
-    """Rows brought to length 1."""
-    xp, compute, k = problem.xp, problem.dtypes.compute, problem.plan.k
-    if problem.flow.traced:
-        lengthwise = traced().traced_problem(xp, rows, k, problem.dtypes)
-    else:
-        reach = _inputs.finite(name, xp, rows)
-        lengthwise = make_problem(xp, problem.device, rows, k, problem.dtypes, reach, problem.flow)
-    origin = xp.zeros((1, rows.shape[1]), dtype=compute, device=problem.device)
-    norms = xp.sqrt(squared_distances(lengthwise, origin))
+    """Rows brought to length 1, each in units of its largest value, so that no square leaves the range."""
+    xp = problem.xp
     if not problem.flow.traced:
-        _inputs.require_directions(name, int(xp.argmin(norms)) if xp.any(norms == 0) else -1)
-    return cast(xp, rows, compute) * lengthwise.scale / cast(xp, norms, compute)[:, None]
+        _inputs.finite(name, xp, rows)
+    rows = cast(xp, rows, problem.dtypes.compute)
+    largest = xp.max(xp.abs(rows), axis=1)
+    if not problem.flow.traced:
+        _inputs.require_directions(name, int(xp.argmin(largest)) if xp.any(largest == 0) else -1)
+    rows = rows / largest[:, None]
+    return rows / xp.sqrt(xp.sum(rows * rows, axis=1))[:, None]
 
 
 def _uniforms(problem: Problem, draws: Any) -> Any:

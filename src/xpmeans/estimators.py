@@ -383,7 +383,8 @@ class MiniBatchKMeans(Clusterer):
         batch_size = min(_inputs.at_least("batch_size", self.batch_size, 1), X.shape[0])
         if centers is None:
             self._batch_size, self._init_size = batch_size, self._sample_size(batch_size, X.shape[0])
-        inputs = _inputs.inputs_of(type(self).__name__, X, weights, init=given)
+        books = {} if given is None else {"init": given}
+        inputs = _inputs.inputs_of(type(self).__name__, X, weights, **books)
         task = Task(
             *(inputs.user, inputs.work, inputs.dtype, self.metric, None, k),
             init=None if given is not None else init,

@@ -25,7 +25,10 @@ METRICS = ("euclidean", "cosine")
 EMPTY = ("relocate", "keep", "raise")
 INIT = ("k-means++", "k-means||", "random")
 
-_EMPTY = "Some clusters are empty in the end: there may be fewer distinct points than `n_clusters`."
+_EMPTY = (
+    "Some clusters are empty in the end: there may be fewer distinct points than `n_clusters`, or `max_iter` "
+    "or `tol` ended the run before they were filled."
+)
 
 
 class KMeansResult(NamedTuple):
@@ -119,7 +122,8 @@ def kmeans(
         Which implementation does the work; None chooses the fastest one that serves the call.
     callback : callable, optional
         Called in each iteration as ``callback(iteration, inertia, centroids)``, with centroids and the
-        inertia of the points nearest to them. Returning True ends the run.
+        inertia of the points nearest to them. Returning True ends the run, not those that follow with
+        `n_init` or for other problems of a batch.
 
     Returns
     -------
@@ -202,7 +206,7 @@ def clustered(
     _inputs.one_of("metric", metric, METRICS)
     _inputs.one_of("empty", empty, EMPTY)
     max_iter = _inputs.at_least("max_iter", max_iter, 1)
-    _inputs.not_negative("tol", tol)
+    tol = _inputs.not_negative("tol", tol)
     named = isinstance(init, str)
     if named:
         _inputs.one_of("init", init, INIT)
@@ -210,11 +214,13 @@ def clustered(
     if isinstance(n_init, str):
         _inputs.one_of("n_init", n_init, ("auto",))
         n_init = 10 if callable(init) or (named and init == "random") else 1
-    n_runs = 1 if given else _inputs.at_least("n_init", n_init, 1)
+    n_runs = _inputs.at_least("n_init", n_init, 1)
+    if given:
+        n_runs = 1
     source = np.random.default_rng(rng)
     needs_values = callback is not None or empty == "raise" or not (named or given)
-    start = init if given else None
-    inputs = _inputs.inputs_of("kmeans", x, sample_weight, compiles=not needs_values, init=start)
+    books = {"init": init} if given else {}
+    inputs = _inputs.inputs_of("kmeans", x, sample_weight, compiles=not needs_values, **books)
     k = _inputs.clusters(n_clusters, inputs)
     if inputs.user.traced and (empty == "raise" or callback is not None):
         what = "`callback`" if callback is not None else "`empty='raise'`"
@@ -239,6 +245,9 @@ def clustered(
     xp, user = inputs.work.xp, inputs.user
     if user.traced:
         return KMeansResult(*answer), True
+    complete = not xp.any(answer.counts == 0)
+    if empty == "raise" and not complete:
+        _inputs.raise_empty()
     single = inputs.x.ndim == 2
     index = xpx.default_dtype(user.xp, "indexing", device=user.device)
     inertia = returned(user, answer.inertia, widest(user.xp, user.device))
@@ -250,7 +259,7 @@ def clustered(
         int(answer.n_iter) if single else returned(user, answer.n_iter),
         bool(answer.converged) if single else returned(user, answer.converged),
     )
-    return result, not xp.any(answer.counts == 0)
+    return result, complete
 
 
 @documented

@@ -17,7 +17,7 @@ class Rules(NamedTuple):
     tol: Any  # squared shift of all centroids that ends a run; here in scaled units
     relocate: bool  # empty clusters to the farthest points
     spherical: bool  # centroids on the unit sphere
-    unit: float  # what a weighted scaled square counts in the inertia
+    inertia: Callable[[Any], Any]  # from a sum of weighted scaled squares
     rounded: Callable[[Any], Any]  # centroids as the caller gets them, who may have half precision
     taken: Callable[[Any], Any]  # and as they are taken when they come back
     on_empty: Callable[[], None] | None  # called at once, on eager arrays
@@ -51,8 +51,9 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
         kernel_state, (labels, sums, counts, left) = kernel.step(state.kernel_state, old, room)
         n_empty = xp.sum(cast(xp, counts == 0, xp.int32), dtype=xp.int32)
         moved, shift = _moved(problem, old, sums, counts, rules.spherical)
-        converged, settled = xp.all(labels == state.labels), shift <= rules.tol
-        converged = converged | (settled & (n_empty == 0) if rules.relocate else settled)
+        converged = xp.all(labels == state.labels) | (shift <= rules.tol)
+        if rules.relocate:  # with empty clusters only `relocated` can tell
+            converged = converged & (n_empty == 0)
         ends = converged if rules.on_empty is None else converged & (n_empty == 0)
         verdict = flow.known(_verdict(xp, state, ends, n_empty, left))
         if room is not None and verdict == ENDED:
@@ -61,7 +62,7 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
             room = min(problem.plan.n, 2 * (room + ENDED - verdict))
             return state._replace(kernel_state=kernel_state, room=room)
         if rules.on_step is not None:
-            inertia = xp.sum(squared_distances(problem, old, labels) * mass) * rules.unit
+            inertia = rules.inertia(xp.sum(squared_distances(problem, old, labels) * mass))
             if rules.on_step(state.n_iter + 1, inertia, old):
                 return State(moved, labels, state.n_iter + 1, state.converged, END, room, kernel_state)
         if rules.on_empty is not None and verdict > 0:
@@ -154,7 +155,7 @@ def _relocated(
         return to_do - 1, sums, counts + change, xp.minimum(nearest, squares)
 
     def finished(state: tuple[Any, Any, Any, Any]) -> Any:
-        done = state[0] == 0
+        done = state[0] <= 0  # below, where `vmap` calls this for a problem that has ended
         return done | (xp.max(state[3]) == 0) if flow.asks else done
 
     _, sums, counts, _ = flow.iterate(step, (n_empty, sums, counts, nearest), finished)

@@ -78,7 +78,10 @@ def plus_plus(problem: Problem, mass: Any, uniforms: Any) -> Any:
     candidate.
     """
     xp, device = problem.xp, problem.device
-    k = uniforms.shape[0]
+    k, n_candidates = uniforms.shape
+    if not problem.flow.traced:  # for a few candidates; chunks as for 64 centroids fit the caches best
+        plan = plan_for(xp, problem.x, max(n_candidates, min(k, 64)), problem.dtypes, problem.flow)
+        problem = problem._replace(plan=plan)
     mean = mean_of(problem, mass)
     first = _pick(xp, mass, mass, uniforms[0, :1])
     order = xp.arange(k, device=device)

@@ -40,7 +40,7 @@ class Pace(NamedTuple):
     reassignment_ratio: float
     spherical: bool
     on_step: Callable[[int, float, float], None] | None  # step, mean inertia of the batch, smoothed one
-    unit: float = 1.0  # what a scaled square counts in the inertia
+    inertia: Callable[[Any], Any] = float  # from a sum of scaled squares
 
 
 class Run(NamedTuple):
@@ -118,7 +118,7 @@ def run(problem: Problem, mass: Any, first: Any, pace: Pace, rng: np.random.Gene
         batch = subset(problem, drawn(problem, ends, size, rng))
         old = stream.centroids
         stream, inertia = update(batch, ones, stream, pace, rng)
-        mean = float(inertia) * pace.unit / size
+        mean = float(pace.inertia(inertia)) / size
         if step == 1:  # that of the first centroids, which says nothing of the progress
             if pace.on_step is not None:
                 pace.on_step(step, mean, mean)

@@ -41,7 +41,7 @@ def best_of(
         state = fit(problem, kernel, kernel_state, mass, first(i), rules)
         centroids = rules.rounded(state.centroids)
         labels, squares = kernel.assign(state.kernel_state, rules.taken(centroids))
-        inertia = xp.sum(squares * mass) * rules.unit
+        inertia = xp.sum(squares * mass)  # scaled, for out of range all would be equal
         n_iter = xp.asarray(state.n_iter, dtype=xp.int32, device=problem.device)
         return Answer(centroids, labels, inertia, _sizes(problem, labels), n_iter, state.converged)
 
@@ -49,7 +49,8 @@ def best_of(
         other = run(i)
         return flow.branch(other.inertia < best.inertia, lambda: other, lambda: best)  # type: ignore[no-any-return]
 
-    return flow.repeat(1, n_runs, step, run(0))  # type: ignore[no-any-return]
+    best: Answer = flow.repeat(1, n_runs, step, run(0))
+    return best._replace(inertia=rules.inertia(best.inertia))
 
 
 def _sizes(problem: Problem, labels: Any) -> Any:

@@ -111,12 +111,14 @@ def in_trace(
     points, else like the batch, or with None not at all.
     """
     call = partial(function, *static, draws)
-    sharding = jax.typeof(arrays[0]).sharding
-    if AxisType.Explicit not in sharding.mesh.axis_types:
+    meshes = [jax.typeof(array).sharding.mesh for array in arrays if array is not None]
+    mesh = next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
+    if mesh is None:
         return call(*arrays)
-    axes = {True: sharding.spec[:-1], False: sharding.spec[:-2], None: ()}
+    spec = jax.typeof(arrays[0]).sharding.spec
+    axes = {True: spec[:-1], False: spec[:-2], None: ()}
     specs = (PartitionSpec(*axes[own]) for own in per_point)  # type: ignore[no-untyped-call]
-    out = tuple(NamedSharding(sharding.mesh, spec) for spec in specs)
+    out = tuple(NamedSharding(mesh, spec) for spec in specs)
     return jax.sharding.auto_axes(call, out_sharding=out)(*arrays)  # type: ignore[no-any-return]
 
 
@@ -180,15 +182,18 @@ class Sums(NamedTuple):
 def traced_problem(xp: ModuleType, x: Any, k: int, dtypes: Precision) -> Problem:
     """A problem of unknown values.
 
-    The scale is one of three powers of two, enough to keep squares and their sums in range.
+    The scale is that of `precision.scale_for`.
     """
     n, d = x.shape
     limits = xp.finfo(dtypes.compute)
-    far = 2.0 ** (5 * math.frexp(float(limits.max))[1] // 8)
     largest = cast(xp, jnp.max(jnp.where(jnp.isfinite(x), jnp.abs(x), 0)), dtypes.compute)
     safe = math.sqrt(float(limits.max) / 64 / (n * d))
     tiny = (largest > 0) & (largest < float(limits.max) ** -0.25)
-    scale = jnp.where(largest > safe, 1 / far, jnp.where(tiny, far, 1.0))
+    exponent = jnp.frexp(largest)[1]
+    down = math.frexp(safe)[1] - 1 - exponent
+    up = jnp.minimum(math.frexp(float(limits.max))[1] - 2, -exponent)
+    power = jnp.where(largest > safe, down, jnp.where(tiny, up, 0))
+    scale = jnp.ldexp(jnp.ones((), largest.dtype), power)
     plan = _plan(n, d, k, dtypes)
     if n * (2 * d * jnp.dtype(dtypes.sums).itemsize + 128) <= WHOLE:
         plan = plan._replace(rows=n)
