@@ -265,6 +265,7 @@ def both(name: str, lib: Library, arrays: list[Any], layout: str, **options: Any
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
         outcomes.append((result, {w.category for w in caught}))
+        note(f"{module.__name__} warns: {[str(w.message) for w in caught]}")
     note(f"{name}: {options}")
     return outcomes
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import Library, blobs, nearest
 
+import xpmeans
 from xpmeans._core.brute import BruteForce
 from xpmeans._core.nearest import Reference
 from xpmeans._core.plan import BUDGET, make_plan
@@ -152,6 +153,29 @@ def test_small_problems_are_served_by_brute_force() -> None:
     large = make_problem(xp, "cpu", np.zeros((10_000, 2), "float32"), 3, dtypes, Reach(1.0, True))
     assert isinstance(select(small), BruteForce)
     assert isinstance(select(large), Reference)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: xpmeans.kmeans(x, 3, rng=0),
+        lambda x: xpmeans.assign(x, x[:3]),
+        lambda x: xpmeans.MiniBatchKMeans(3, random_state=0).fit(x),
+        lambda x: xpmeans.MiniBatchKMeans(3, random_state=0).partial_fit(x),
+        lambda x: xpmeans.vq.vq(x, x[:3]),
+        lambda x: xpmeans.vq.kmeans(x, x[:3]),
+        lambda x: xpmeans.vq.kmeans2(x, 3, minit="++", rng=0),
+    ],
+)
+def test_false_alarms_of_a_product_stay_silent(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = BruteForce.start
+
+    def alarming(*args: Any) -> Any:
+        np.subtract(np.float32(np.inf), np.float32(np.inf))
+        return start(*args)
+
+    monkeypatch.setattr(BruteForce, "start", alarming)
+    call(blobs())
 
 
 def test_pairwise_sum() -> None:

@@ -33,6 +33,11 @@ class Context:
     lazy: bool  # a Dask graph
 
 
+# For work on checked values. Now and then a product in OpenBLAS reads past its operands (0.3.31, 1 of 180,000
+# products of (k, d) and (d, 1) in float32), and a NaN that lies there sets the flag that NumPy warns of:
+# "invalid value encountered in matmul".
+without_false_alarms = np.errstate(invalid="ignore")
+
 _override: ContextVar[bool | None] = ContextVar("xpmeans.array_api", default=None)
 
 

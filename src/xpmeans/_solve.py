@@ -18,7 +18,7 @@ from xpmeans._core.minibatch import Pace, Run, Stream, run, subset, update
 from xpmeans._core.precision import cast, measure, precision, promoted
 from xpmeans._core.problem import Problem, make_problem
 from xpmeans._core.restarts import Answer, best_of
-from xpmeans._dispatch import Context, on_host, returned
+from xpmeans._dispatch import Context, on_host, returned, without_false_alarms
 from xpmeans._inputs import Inputs
 from xpmeans._kernels import flow_for, select, traced
 
@@ -58,6 +58,7 @@ def solve(
     return tuple(run(_each, (function, task, batched), per_point, draws, arrays))
 
 
+@without_false_alarms
 def _each(
     function: Callable[..., Any], task: Task, batched: tuple[bool, ...], draws: Any, *arrays: Any
 ) -> tuple[Any, ...]:
@@ -117,6 +118,7 @@ def _starts(task: Task, problem: Problem, x: Any, book: Any) -> Any:
     return problem.xp.stack(starts)
 
 
+@without_false_alarms
 def minibatch(task: Task, pace: Pace, init_size: int, rng: np.random.Generator, inputs: Inputs) -> Run:
     """K-means by batches that are drawn from the points."""
     problem, mass, _ = _problem(task, inputs.x, task.k, inputs.weights, inputs.book)
@@ -128,6 +130,7 @@ def minibatch(task: Task, pace: Pace, init_size: int, rng: np.random.Generator, 
     return run(problem, None if inputs.weights is None else mass, first, pace, rng)
 
 
+@without_false_alarms
 def one_batch(
     task: Task, pace: Pace, stream: Stream | None, init_size: int, rng: np.random.Generator, inputs: Inputs
 ) -> Stream:

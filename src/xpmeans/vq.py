@@ -8,6 +8,7 @@ every library that the support matrix names.
 import math
 import operator
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import array_api_extra as xpx
@@ -17,9 +18,9 @@ from xpmeans._core import seeding
 from xpmeans._core.distances import distances
 from xpmeans._core.lloyd import LIMIT, ClusterError, Refinement, lloyd, refine
 from xpmeans._core.precision import precision, promoted, widest
-from xpmeans._core.problem import make_problem
+from xpmeans._core.problem import Problem, make_problem
 from xpmeans._core.whitening import deviations
-from xpmeans._dispatch import Context, dispatch_by_switch, on_host, returned
+from xpmeans._dispatch import Context, dispatch_by_switch, on_host, returned, without_false_alarms
 from xpmeans._kernels import select
 from xpmeans.capabilities import documented, gate
 
@@ -34,7 +35,11 @@ def _raise_empty() -> None:
 
 
 _MISSING = {"warn": None, "raise": _raise_empty}
-_SEEDING = {"random": seeding.gaussian, "points": seeding.points, "++": seeding.plus_plus}
+_SEEDING = {
+    "random": without_false_alarms(seeding.gaussian),
+    "points": seeding.points,
+    "++": without_false_alarms(seeding.plus_plus),
+}
 
 
 @documented
@@ -336,21 +341,11 @@ def kmeans(
         n_clusters, n_runs = _arguments.whole_count(k_or_guess, check_finite), operator.index(iter)
         draws = _rng.draws(source)
     problem = make_problem(xp, device, x, n_clusters, dtypes, reach)
-    kernel = select(problem)
 
-    state = kernel.start(x, None, problem.plan)
+    def first() -> Any:
+        return guess if given else seeding.points(problem, n_clusters, draws)
 
-    def run() -> Refinement:
-        first = guess if given else seeding.points(problem, n_clusters, draws)
-        return refine(problem, kernel, state, first, thresh)
-
-    best = run()
-    # Runs that find the same codes in another order differ by rounding; SciPy keeps the first.
-    less = 1 - 4096 * float(xp.finfo(dtypes.sums).eps)
-    for _ in range(1, n_runs):
-        other = run()
-        if other.distortion < best.distortion * less:
-            best = other
+    best = _best_of(problem, n_runs, first, thresh)
     if not best.settled:
         warnings.warn(f"kmeans did not settle in {LIMIT} iterations.", RuntimeWarning, stacklevel=2)
     book = best.book[:, 0] if obs.ndim == 1 else best.book
@@ -517,11 +512,26 @@ def kmeans2(
     if not given:
         centroids = seed_centroids(problem, n_clusters, draws)
 
-    result = lloyd(problem, select(problem), centroids, n_iter, on_empty)
+    result = without_false_alarms(lloyd)(problem, select(problem), centroids, n_iter, on_empty)
     if result.empty:
         warnings.warn(_EMPTY, UserWarning, stacklevel=2)
     centroid = result.centroids[:, 0] if data.ndim == 1 else result.centroids
     return returned(user, centroid, dtype), returned(user, result.labels)
+
+
+@without_false_alarms
+def _best_of(problem: Problem, n_runs: int, first: Callable[[], Any], thresh: float) -> Refinement:
+    """The run of the least distortion."""
+    kernel = select(problem)
+    state = kernel.start(problem.x, None, problem.plan)
+    best = refine(problem, kernel, state, first(), thresh)
+    # Runs that find the same codes in another order differ by rounding; SciPy keeps the first.
+    less = 1 - 4096 * float(problem.xp.finfo(problem.dtypes.sums).eps)
+    for _ in range(1, n_runs):
+        other = refine(problem, kernel, state, first(), thresh)
+        if other.distortion < best.distortion * less:
+            best = other
+    return best
 
 
 def _exact_vq(user: Context, obs: Any, code_book: Any, check_finite: bool) -> tuple[Any, Any]:
@@ -531,6 +541,7 @@ def _exact_vq(user: Context, obs: Any, code_book: Any, check_finite: bool) -> tu
     return returned(user, code, index), returned(user, dist, widest(user.xp, user.device))
 
 
+@without_false_alarms
 def _nearest(user: Context, obs: Any, code_book: Any, check_finite: bool) -> tuple[Any, Any]:
     """Codes and distances, on the host."""
     context, (obs, code_book) = on_host(user, [obs, code_book])
