@@ -18,6 +18,7 @@ nox.options.sessions = [
     "tests-dask",
     "tests-strict",
     "tests-all",
+    "tests-no-compiler",
     "scipy-suite",
     "sklearn-suite",
     "wheel",
@@ -67,6 +68,14 @@ test_session("tests-torch", ["torch"])
 test_session("tests-dask", ["dask"])
 test_session("tests-strict", ["array_api_strict"])
 test_session("tests-cupy", ["cupy"])
+
+
+@nox.session(name="tests-no-compiler")
+def tests_no_compiler(session: nox.Session) -> None:
+    """Where Numba is missing the reference kernel serves every call."""
+    install(session, ["torch"], "-e", ".[test]")
+    session.run("python", "-m", "pip", "uninstall", "-y", "numba", "llvmlite")
+    run_tests(session, ["numpy", "torch"])
 
 
 @nox.session(name="tests-jax")

@@ -16,5 +16,8 @@ assert sorted(centroid.sum(axis=1).round(2)) == [0.05, 18.0]
 assert label.tolist() in ([0, 0, 1], [1, 1, 0])
 assert xpmeans.capabilities("kmeans2").rows["jax"] == {"cpu": True, "gpu": False, "jit": False}
 assert importlib.metadata.version("xpmeans") == xpmeans.__version__
+points = np.random.default_rng(0).normal(size=(10_000, 4))
+compiled, reference = (xpmeans.kmeans(points, 5, rng=0, kernel=name) for name in ("host", "reference"))
+assert (compiled.labels == reference.labels).all()
 assert "SCIPY_ARRAY_API=1" in (kmeans2.__doc__ or "")
 print(f"xpmeans {xpmeans.__version__} works from {xpmeans.__file__}")

@@ -481,7 +481,7 @@ def test_given_generators_move_on() -> None:
             r"`metric` must .* the mean minimises the distances of no other metric",
         ),
         ({"empty": "drop"}, ValueError, r"`empty` must be one of 'relocate', 'keep', 'raise', got 'drop'"),
-        ({"kernel": "fast"}, ValueError, r"`kernel` must be None or 'reference', got 'fast'"),
+        ({"kernel": "fast"}, ValueError, r"`kernel` must be one of None, 'reference', 'host', got 'fast'"),
     ],
 )
 def test_errors(native: Library, options: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -13,12 +13,14 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
 
 import xpmeans
+from xpmeans._kernels import compiler_found
 from xpmeans.capabilities import LIBRARIES, matrix
 from xpmeans.vq import kmeans2
 
@@ -159,6 +161,13 @@ def _backends(_: argparse.Namespace) -> None:
         _print_table([("Library", "CPU", "GPU"), *rows])
     print(f"Installed here (xpmeans {xpmeans.__version__}, Python {platform.python_version()})\n")
     _print_table([("Library", "Version", "Devices"), *map(_installed, _NAMESPACES)])
+    if compiler_found():
+        print(f"\nArrays in host memory: compiled kernel, by Numba {metadata.version('numba')}")
+    else:
+        print(
+            "\nArrays in host memory: reference kernel, since Numba is not installed. "
+            "Hint: python -m pip install numba makes it several times faster."
+        )
 
 
 def _installed(library: str) -> tuple[str, str, str]:

@@ -33,6 +33,12 @@ def row_sums(xp: ModuleType, table: Any, device: Any) -> Any:
     return table @ xp.ones(table.shape[1], dtype=table.dtype, device=device)
 
 
+def sizes(xp: ModuleType, labels: Any, k: int, device: Any) -> Any:
+    """Points of each cluster, as integers: sums of floats stop at 2^24 where there is no float64."""
+    edges = xp.arange(k + 1, dtype=xp.int32, device=device)
+    return xp.diff(xp.searchsorted(xp.sort(labels), edges))
+
+
 def for_each(
     xp: ModuleType, solve: Callable[..., Any], arrays: tuple[Any, ...], batched: tuple[bool, ...]
 ) -> tuple[Any, ...]:
@@ -56,6 +62,7 @@ class Flow(NamedTuple):
     total: Callable[..., Any]
     row_sums: Callable[..., Any]
     for_each: Callable[..., Any]
+    sizes: Callable[..., Any] = sizes
     traced: bool = False
     asks: bool = True  # whether to look at values as often as it saves work
 

@@ -1,6 +1,7 @@
 """How much is held at once, decided from shapes alone: plain Python, no arrays."""
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 # Temporary arrays of one chunk. 4 MiB keeps the hot ones in a core's second-level cache (2 MiB of
@@ -39,3 +40,40 @@ def make_plan(n: int, d: int, k: int, itemsize: int, budget: int = BUDGET) -> Pl
     block = min(n, BLOCK, max(64, budget // (16 * k)))
     columns = max(1, budget // (8 * block * k))
     return Plan(n, d, k, rows=min(n, max(1, budget // per_point)), block=block, columns=columns)
+
+
+# Multiplications and additions of a strand, about 100 us: what it takes to wake a thread for it.
+STRAND = 1 << 22
+# Strands at most, whatever the number of threads, which must not change a result.
+STRANDS = 64
+# Strands that are enough.
+ENOUGH = 16
+# What the sums of all strands may take.
+STRAND_BUDGET = 32 << 20
+
+
+@lru_cache(maxsize=256)
+def strands(n: int, d: int, k: int, sums: bool = False) -> tuple[slice, ...]:
+    """Cut n points into shares that are worked on side by side.
+
+    For `sums` each has a table of (k, d + 2) to itself, and all of them are added up in the end: no more than
+    fit into the budget, and for which that is little beside adding up the points. Unless that leaves too few
+    to keep all cores busy, there are no more for labels either, so that both are done in one go.
+    """
+    work = n * (k * (d + 4) + 64)
+    count = max(1, min(STRANDS, n, work // STRAND))
+    tables = max(1, min(count, STRAND_BUDGET // (8 * k * (d + 2)), n // (16 * k)))
+    if sums or tables >= ENOUGH:
+        count = tables
+    edges = [n * i // count for i in range(count + 1)]
+    return tuple(slice(*edge) for edge in pairwise(edges))
+
+
+def pruning_pays(n: int, d: int, k: int, share: float) -> bool:
+    """Whether bounds save work in a step that would still look at this share of the points.
+
+    In cycles. To scan a point takes (d + 5) / 32 of them for each centroid, and some to bring it there; to
+    move its bounds takes 16, and to see how the centroids moved about 100,000 for a start.
+    """
+    scan = k * (d + 5) / 32 + d / 4
+    return n * (scan * (1 - share) - 16) > 100_000 + k * scan

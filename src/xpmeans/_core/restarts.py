@@ -54,8 +54,7 @@ def best_of(
 
 
 def _sizes(problem: Problem, labels: Any) -> Any:
-    """Points of each cluster, as integers: sums of floats stop at 2^24 where there is no float64."""
+    """Points of each cluster, in the index dtype."""
     xp, device = problem.xp, problem.device
-    edges = xp.arange(problem.plan.k + 1, dtype=xp.int32, device=device)
-    sizes = xp.diff(xp.searchsorted(xp.sort(labels), edges))
+    sizes = problem.flow.sizes(xp, labels, problem.plan.k, device)
     return cast(xp, sizes, xpx.default_dtype(xp, "indexing", device=device))

@@ -3,7 +3,11 @@
 Only files in this package may import an array library or a compiler, and only when they are chosen.
 """
 
+from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
 
 from xpmeans._core.loop import ACCELERATOR, EAGER, Flow
 
@@ -11,6 +15,11 @@ if TYPE_CHECKING:
     from xpmeans._core.plan import Plan
     from xpmeans._core.problem import Problem
     from xpmeans._dispatch import Context
+
+# What `kernel=` may say.
+NAMES = ("reference", "host")
+# Largest n k d that is not worth loading a compiler for.
+HOST_LIMIT = 100_000
 
 
 def traced() -> Any:
@@ -24,7 +33,17 @@ def flow_for(context: "Context") -> Flow:
     """How a call is steered: by Python, or where its values are not known, by its library."""
     if context.traced:
         return traced().FLOW  # type: ignore[no-any-return]
+    if context.library == "numpy":
+        return HOST
     return ACCELERATOR if context.on_gpu else EAGER
+
+
+def _bincount(xp: Any, labels: Any, k: int, device: Any) -> Any:  # noqa: ARG001
+    return np.bincount(labels, minlength=k)
+
+
+# NumPy counts ten times as fast as it sorts.
+HOST = EAGER._replace(sizes=_bincount)
 
 
 class Step(NamedTuple):
@@ -55,6 +74,12 @@ class Kernel(Protocol):
         """Labels and, by differences, squared distances times the scale squared; no sums."""
 
 
+@cache
+def compiler_found() -> bool:
+    """Whether Numba can be imported; nothing is imported to find out."""
+    return find_spec("numba") is not None
+
+
 def select(problem: "Problem", name: str | None = None) -> Kernel:
     """Pick the kernel for a problem, or the one of this name."""
     from xpmeans._core.brute import LIMIT, BruteForce
@@ -62,11 +87,18 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
     from xpmeans._core.precision import is_one
 
     n, d, k, *_ = problem.plan
-    if name not in (None, "reference"):
-        raise ValueError(f"`kernel` must be None or 'reference', got {name!r}.")
+    if name not in (None, *NAMES):
+        raise ValueError(f"`kernel` must be one of None, {', '.join(map(repr, NAMES))}, got {name!r}.")
     if problem.flow.traced:
         kernel: Kernel = traced().Traced(problem.xp, problem.device, problem.dtypes, problem.scale)
         return kernel
-    small = n * d * k <= LIMIT and is_one(problem.scale)
-    kind = BruteForce if small and name is None else Reference
-    return kind(problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)
+    compiles = isinstance(problem.x, np.ndarray) and problem.finite and is_one(problem.scale)
+    kind: Any = Reference
+    if name == "host" or (name is None and compiles and compiler_found() and n * d * k > HOST_LIMIT):
+        from xpmeans._kernels.host import Host
+
+        kind = Host
+    elif name is None and n * d * k <= LIMIT and is_one(problem.scale):
+        kind = BruteForce
+    selected: Kernel = kind(problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)
+    return selected

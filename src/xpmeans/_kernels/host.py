@@ -1,0 +1,217 @@
+"""The kernel for eager arrays in host memory: compiled, on all cores, and only for points that may move.
+
+A step gives each of a fixed number of strands of points to whichever thread is free; what they yield is put
+together in the order of the strands, so that the number of threads changes nothing.
+
+Bounds. From the second step on a point is looked at only if its centroid may no longer be the nearest. Of each
+point the kernel keeps an upper bound on the distance from its own centroid and a lower bound on the distance
+from any other one, and widens them by what the centroids have moved (Hamerly, "Making k-means even faster",
+SDM 2010). Bounds are rounded outwards, so that no label depends on them.
+
+Sums. Points that change their cluster are taken from one sum and added to the other. What the sums round to
+then depends on the steps before, by a unit in the last place or so of the largest point that was ever added;
+they are made afresh from all points when no label changes any more, and after `AGE` steps.
+"""
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpmeans._core.plan import Plan, pruning_pays, strands
+from xpmeans._core.precision import Precision
+from xpmeans._kernels import Step, threads
+from xpmeans._kernels.compiled import QUAD, compiled
+from xpmeans._kernels.lanes import BYTES
+
+# Steps until the sums are made afresh.
+AGE = 32
+# Points whose mean is the shift, and whose bounds tell how many points a step would look at.
+SAMPLE = 1024
+
+
+class Book(NamedTuple):
+    """Centroids made ready for one pass."""
+
+    plain: Any  # (k, d) in float64
+    quads: Any  # negative and shifted, by fours, in the dtype of scores
+    half_squares: Any  # half the squared lengths of the shifted, infinite for repeats and to fill up fours
+    reach: Any  # lengths of the longest and the shortest
+    exact: Any  # `plain` by eights
+    repeats: bool  # whether two are equal
+
+
+class Last(NamedTuple):
+    """What the last step found out. The next step takes over the arrays of bounds, and changes them."""
+
+    book: Book
+    labels: Any  # (n,)
+    upper: Any  # (n,) bounds on distances, or empty
+    lower: Any
+    totals: Any  # (2, k, d + 2) sums of columns, weights and points, and what these lack by rounding
+    age: int  # steps since they were made from all points
+
+
+class State(NamedTuple):
+    """Points, and what is known of them."""
+
+    x: Any  # (n, d) as the caller gave them
+    weights: Any  # (n,) float64, or empty if all are equal to one
+    shift: Any  # (d,) about the mean of the points
+    last: Last | None = None
+
+
+@dataclass(frozen=True)
+class Host:
+    """Nearest centroids on the CPU; for points that are finite and whose squares do not overflow."""
+
+    xp: ModuleType
+    device: Any
+    dtypes: Precision
+    scale: float = 1.0
+    finite: bool = True
+
+    def start(self, x: Any, weights: Any | None, plan: Plan) -> State:
+        """Take the mean of a sample, no more: it only has to be somewhere among the points."""
+        sample = x[:: -(-plan.n // SAMPLE)]
+        # Integers keep their digits in float64 only.
+        single = self.dtypes.compute == np.float32 and x.dtype.kind == "f"
+        shift = np.mean(sample, axis=0, dtype=np.float64).astype(np.float32 if single else np.float64)
+        unit = weights is None or bool(np.all(weights == 1))
+        return State(x, np.empty(0) if unit else np.ascontiguousarray(weights), shift)
+
+    def step(self, state: State, centroids: Any, room: int | None = None) -> tuple[State, Step]:  # noqa: ARG002
+        """Label every point, and sum the points of each centroid."""
+        book, last = _book(centroids, state.shift), state.last
+        k, d = book.plain.shape
+        if last is not None and last.book.plain.shape != book.plain.shape:
+            last = None  # `kmeans` drops centroids on the way
+        labels, upper, lower, parts, n_changed = _pass(state, book, last)
+        if last is not None and not n_changed and last.age == 0:
+            totals, age = last.totals, 0
+        else:
+            if last is None or not n_changed or last.age == AGE:
+                totals, age = np.zeros((2, k, d + 2)), 0
+            else:
+                totals, age = last.totals.copy(), last.age + 1
+            if last is not None and age == 0:
+                parts = _sums(state, np.full_like(labels, -1), labels, k)
+            compiled("add_up", "d")(parts, *totals)
+        sums = totals[0] + totals[1]
+        state = state._replace(last=Last(book, labels, upper, lower, totals, age))
+        return state, Step(labels, sums[:, :d], sums[:, d])
+
+    def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:
+        """Labels, and squared distances by differences."""
+        book, last = _book(centroids, state.shift), state.last
+        if last is not None and last.book.plain.shape == book.plain.shape:
+            last = last._replace(upper=last.upper.copy(), lower=last.lower.copy())
+        else:
+            last = None
+        labels, *_ = _pass(state, book, last, sums=False)
+        found = np.empty(labels.shape[0])
+        squares = compiled("squares", state.shift.dtype.char)
+
+        parts = strands(*state.x.shape, 1)
+
+        def work(i: int) -> None:
+            squares(_converted(state, parts[i]), labels[parts[i]], book.plain, found[parts[i]])
+
+        threads.run(work, len(parts))
+        return labels, found
+
+
+def _pass(state: State, book: Book, last: Last | None, sums: bool = True) -> tuple[Any, ...]:
+    """Labels, upper and lower bounds, what the sums change by, and how many points changed their cluster."""
+    (n, d), k, dtype = state.x.shape, book.plain.shape[0], state.shift.dtype
+    drift = np.empty((0, 3), dtype)
+    if last is None:
+        before = np.full(n, -1, np.int32)
+        size = n if sums and pruning_pays(n, d, k, 0.0) else 0
+        upper, lower = np.empty(size, dtype), np.empty(size, dtype)
+    else:
+        before, upper, lower = last.labels, last.upper, last.lower
+        if upper.size and not (last.book.repeats or book.repeats):  # repeats have no bounds
+            drift = _drift(state, book, last)
+    labels, parts, n_changed = _walk(state, book, before, upper, lower, drift, sums)
+    return labels, upper, lower, parts, n_changed
+
+
+def _walk(
+    state: State, book: Book, before: Any, upper: Any, lower: Any, drift: Any, sums: bool
+) -> tuple[Any, Any, int]:
+    """Let the threads walk over all strands: labels, what the sums change by, how many points changed."""
+    (n, d), k = state.x.shape, book.plain.shape[0]
+    labels = np.empty(n, np.int32)
+    parts = strands(n, d, k)
+    together = sums and len(strands(n, d, k, sums=True)) == len(parts)
+    deltas = np.zeros((len(parts), k if together else 0, d + 2))
+    n_changed = np.zeros(len(parts), np.int64)
+    walk = compiled("walk", state.shift.dtype.char)
+
+    def work(i: int) -> None:
+        rows = parts[i]
+        n_changed[i] = walk(
+            *(_converted(state, rows), state.weights[rows], before[rows], labels[rows]),
+            *(upper[rows], lower[rows], book.quads, book.half_squares, book.reach, book.exact, book.plain),
+            *(state.shift, drift, deltas[i]),
+        )
+
+    threads.run(work, len(parts))
+    if sums and not together:
+        deltas = _sums(state, before, labels, k)
+    return labels, deltas, int(n_changed.sum())
+
+
+def _converted(state: State, rows: slice) -> Any:
+    """Points in the dtype of scores, themselves if they are."""
+    part, dtype = state.x[rows], state.shift.dtype
+    return part if part.dtype == dtype and part.flags.aligned else part.astype(dtype)
+
+
+def _book(centroids: Any, shift: Any) -> Book:
+    """Make centroids ready; those that repeat one of a lower index get no points by scores."""
+    plain = np.array(centroids, dtype=np.float64, order="C")
+    (k, d), dtype = plain.shape, shift.dtype
+    quads, half_squares = np.empty((k + -k % QUAD) * d, dtype), np.empty(k + -k % QUAD, dtype)
+    exact, reach = np.empty((k + -k % (BYTES // 8)) * d), np.empty(2, dtype)
+    halves = compiled("prepare", dtype.char)(plain, shift, quads, half_squares, exact, reach)
+    order = np.argsort(halves, kind="stable")
+    repeats = compiled("repeat", dtype.char)(plain, order, half_squares)
+    return Book(plain, quads, half_squares, reach, exact, repeats)
+
+
+def _drift(state: State, book: Book, last: Last) -> Any:
+    """What `walk` needs to know of how the centroids moved.
+
+    No rows if a sample of the points says that most would be looked at anyway.
+    """
+    dtype = state.shift.dtype
+    n, (k, d) = state.x.shape[0], book.plain.shape
+    none = np.empty((0, 3), dtype)
+    points = book.plain.astype(dtype)
+    if not (points == book.plain).all():  # the caller's centroids, in another dtype
+        return none
+    gaps, unlabelled = np.empty(k, dtype), np.full(k, -1, np.int32)
+    _walk(State(points, np.empty(0), state.shift), book, unlabelled, np.empty_like(gaps), gaps, none, False)
+    drift = np.empty((k, 3), dtype)
+    share = compiled("drifts", dtype.char)(
+        *(book.plain, last.book.plain, gaps, last.upper, last.lower, last.labels, -(-n // SAMPLE), drift)
+    )
+    return drift if pruning_pays(n, d, k, share) else none
+
+
+def _sums(state: State, before: Any, labels: Any, k: int) -> Any:
+    """What the sums change by when points move from some clusters to others."""
+    n, d = state.x.shape
+    parts = strands(n, d, k, sums=True)
+    sums = np.zeros((len(parts), k, d + 2))
+    sum_up = compiled("sum_up", state.shift.dtype.char)
+
+    def work(i: int) -> None:
+        rows = parts[i]
+        sum_up(_converted(state, rows), state.weights[rows], before[rows], labels[rows], sums[i])
+
+    threads.run(work, len(parts))
+    return sums

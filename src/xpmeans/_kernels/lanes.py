@@ -1,0 +1,276 @@
+"""Vectors of numbers that Numba keeps in SIMD registers.
+
+LLVM turns a loop into vector instructions only if it is the innermost one, and then keeps its sums in memory.
+The scan needs a loop inside (over columns) and its sums in registers, so it says which vectors it means. They
+are as wide as the widest registers there are, 64 bytes; for narrower ones LLVM takes several.
+
+Each function works on values of one type, for use in compiled code only.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+BYTES = 64
+
+
+class Vector(types.Type):
+    """Numba's type of a vector of float32 or float64."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        self.lanes = BYTES * 8 // dtype.bitwidth
+        super().__init__(name=f"Vector({dtype})")
+
+
+@register_model(Vector)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Vector) -> None:
+        element = manager.lookup(kind.dtype).get_data_type()
+        super().__init__(manager, kind, ir.VectorType(element, kind.lanes))
+
+
+@intrinsic
+def load(_: Any, array: Any, start: Any) -> Any:
+    """Numbers from a one-dimensional contiguous array."""
+    kind = Vector(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _place(context, builder, signature, arguments, context.get_value_type(kind))
+        return builder.load(place, align=array.dtype.bitwidth // 8)
+
+    return kind(array, types.intp), generate
+
+
+@intrinsic
+def store(_: Any, array: Any, start: Any, vector: Any) -> Any:
+    """Write a vector to a one-dimensional contiguous array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _place(context, builder, signature, arguments, arguments[2].type)
+        builder.store(arguments[2], place, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), generate
+
+
+@intrinsic
+def splat(_: Any, number: Any) -> Any:
+    """One number in every lane."""
+    kind = Vector(number)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        undefined = ir.Constant(context.get_value_type(kind), ir.Undefined)
+        index = ir.IntType(32)
+        first = builder.insert_element(undefined, arguments[0], index(0))
+        return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(index, kind.lanes), None))
+
+    return kind(number), generate
+
+
+@intrinsic
+def store_integers(_, array, start, vector):
+    """Write a vector of whole numbers to a one-dimensional contiguous array of int32."""
+
+    def generate(context, builder, signature, arguments):
+        whole = builder.fptosi(arguments[2], ir.VectorType(ir.IntType(32), vector.lanes))
+        builder.store(whole, _place(context, builder, signature, arguments, whole.type), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), generate
+
+
+@intrinsic
+def all_less(_, a, b):
+    """Whether `a` is less than `b` in every lane."""
+
+    def generate(_context, builder, _signature, arguments):
+        less = builder.fcmp_ordered("<", *arguments)
+        bits = ir.IntType(a.lanes)
+        return builder.icmp_unsigned("==", builder.bitcast(less, bits), bits(-1))
+
+    return types.boolean(a, b), generate
+
+
+@intrinsic(prefer_literal=True)
+def load_columns(_, table, rows, first, column, count):
+    """Up to four neighbouring columns of as many rows as there are lanes, each column a vector.
+
+    `table` has two dimensions, the numbers of a row lie side by side; `rows` are int32, from `first` on. Each row
+    is read at once, no number beyond it, and the vectors come about by shuffles, in registers.
+    """
+    kind, width = Vector(table.dtype), count.literal_value
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        stride = builder.extract_value(array.strides, 0)
+        element = context.get_value_type(table.dtype)
+        numbers = context.make_array(signature.args[1])(context, builder, arguments[1]).data
+        offset = builder.mul(arguments[3], ir.IntType(64)(table.dtype.bitwidth // 8))
+        base = builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [offset])
+        parts = []
+        for lane in range(kind.lanes):
+            place = builder.add(arguments[2], ir.IntType(64)(lane))
+            row = builder.sext(builder.load(builder.gep(numbers, [place])), ir.IntType(64))
+            address = builder.gep(base, [builder.mul(row, stride)])
+            narrow = ir.VectorType(element, width)
+            part = builder.load(
+                builder.bitcast(address, narrow.as_pointer()), align=table.dtype.bitwidth // 8
+            )
+            parts.append(_shuffled(builder, part, part, [min(j, width - 1) for j in range(4)]))
+        while len(parts) > 4:  # rows side by side, until four vectors hold all
+            parts = [_joined(builder, *pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+        half = kind.lanes // 2
+        columns = []
+        for j in (0, 2):
+            picks = [4 * row + j for row in range(half)] + [4 * row + j + 1 for row in range(half)]
+            low, high = (_shuffled(builder, parts[i], parts[i + 1], picks) for i in (0, 2))
+            columns += [
+                _shuffled(builder, low, high, [*range(at, at + half), *range(2 * half + at, 3 * half + at)])
+                for at in (0, half)
+            ]
+        return context.make_tuple(builder, signature.return_type, columns)
+
+    return types.UniTuple(kind, 4)(table, rows, types.intp, types.intp, count), generate
+
+
+@intrinsic
+def load_wide(_, table, row, column):
+    """Neighbouring numbers of a row, as many as a vector of float64 has, in float64."""
+    kind = Vector(types.float64)
+
+    def generate(context, builder, signature, arguments):
+        element = context.get_value_type(table.dtype)
+        place = _cell(context, builder, signature, arguments, ir.VectorType(element, kind.lanes))
+        vector = builder.load(place, align=table.dtype.bitwidth // 8)
+        return vector if table.dtype == types.float64 else builder.fpext(vector, context.get_value_type(kind))
+
+    return kind(table, types.intp, types.intp), generate
+
+
+@intrinsic
+def store_wide(_, table, row, column, vector):
+    """Write a vector to neighbouring numbers of a row in a table of float64."""
+
+    def generate(context, builder, signature, arguments):
+        place = _cell(context, builder, signature, arguments, arguments[3].type)
+        builder.store(arguments[3], place, align=8)
+        return context.get_dummy_value()
+
+    return types.void(table, types.intp, types.intp, vector), generate
+
+
+@intrinsic
+def prefetch(_, table, row, column):
+    """Ask for the cache line of a number in a table, to the second level; any place is allowed."""
+
+    def generate(context, builder, signature, arguments):
+        bytes_ = ir.IntType(8)
+        address = _cell(context, builder, signature, arguments, bytes_)
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [bytes_.as_pointer(), flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [address, flag(0), flag(2), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(table, types.intp, types.intp), generate
+
+
+def _shuffled(builder, a, b, picks):
+    """Numbers of two vectors, by their places when these lie side by side."""
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(picks)), picks)
+    return builder.shuffle_vector(a, b, mask)
+
+
+def _joined(builder, a, b):
+    """Two vectors side by side."""
+    return _shuffled(builder, a, b, list(range(2 * a.type.count)))
+
+
+def _lanewise(kind: Any, count: int, build: Callable[..., Any]) -> Any:
+    """What `intrinsic` asks for, of an operation on each lane of `count` vectors."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return build(builder, *arguments)
+
+    return kind(*(kind,) * count), generate
+
+
+@intrinsic
+def plus(_: Any, a: Any, b: Any) -> Any:
+    """Sum."""
+    return _lanewise(a, 2, lambda builder, a, b: builder.fadd(a, b))
+
+
+@intrinsic
+def minus(_: Any, a: Any, b: Any) -> Any:
+    """Difference."""
+    return _lanewise(a, 2, lambda builder, a, b: builder.fsub(a, b))
+
+
+@intrinsic
+def times(_: Any, a: Any, b: Any) -> Any:
+    """Product, rounded before it is added to anything."""
+    return _lanewise(a, 2, lambda builder, a, b: builder.fmul(a, b))
+
+
+@intrinsic
+def times_plus(_: Any, a: Any, b: Any, c: Any) -> Any:
+    """The product of `a` and `b`, plus `c`, in one instruction where there is one."""
+    return _lanewise(a, 3, lambda builder, *abc: _call(builder, "llvm.fmuladd", *abc))
+
+
+@intrinsic
+def root(_: Any, a: Any) -> Any:
+    """Square root."""
+    return _lanewise(a, 1, lambda builder, a: _call(builder, "llvm.sqrt", a))
+
+
+@intrinsic
+def smaller(_: Any, a: Any, b: Any) -> Any:
+    """Minimum of two vectors, lane by lane."""
+    return _lanewise(a, 2, lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b))
+
+
+@intrinsic
+def larger(_: Any, a: Any, b: Any) -> Any:
+    """Maximum of two vectors, lane by lane."""
+    return _lanewise(a, 2, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+
+
+@intrinsic
+def where_less(_: Any, a: Any, b: Any, then: Any, otherwise: Any) -> Any:
+    """`then` in the lanes where `a` is less than `b`, and `otherwise` in the others."""
+
+    def build(builder: Any, a: Any, b: Any, then: Any, otherwise: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<", a, b), then, otherwise)
+
+    return _lanewise(a, 4, build)
+
+
+def _call(builder: Any, name: str, *vectors: Any) -> Any:
+    """Call one of LLVM's functions for this type of vector."""
+    kind = vectors[0].type
+    suffix = f"v{kind.count}f{64 if kind.element == ir.DoubleType() else 32}"
+    signature = ir.FunctionType(kind, [kind] * len(vectors))
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, signature, f"{name}.{suffix}"), vectors
+    )
+
+
+def _place(context: Any, builder: Any, signature: Any, arguments: Any, vector: Any) -> Any:
+    """Pointer to a vector in an array."""
+    array = context.make_array(signature.args[0])(context, builder, arguments[0])
+    return builder.bitcast(builder.gep(array.data, [arguments[1]]), vector.as_pointer())
+
+
+def _cell(context, builder, signature, arguments, element):
+    """Pointer to a number in a table, whatever its strides."""
+    array = context.make_array(signature.args[0])(context, builder, arguments[0])
+    offsets = [builder.mul(arguments[1 + axis], builder.extract_value(array.strides, axis)) for axis in (0, 1)]
+    start = builder.bitcast(array.data, ir.IntType(8).as_pointer())
+    return builder.bitcast(builder.gep(start, [builder.add(*offsets)]), element.as_pointer())

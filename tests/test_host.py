@@ -1,0 +1,278 @@
+"""The compiled kernel: its labels are the reference kernel's, whatever it skips and whoever does the work."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import array_api_compat
+import numpy as np
+import pytest
+from conftest import blobs, nearest
+
+import xpmeans
+from xpmeans import _kernels
+from xpmeans._core import plan
+from xpmeans._core.brute import BruteForce
+from xpmeans._core.nearest import Reference
+from xpmeans._core.plan import make_plan
+from xpmeans._core.precision import precision
+
+pytest.importorskip("numba")
+
+from xpmeans._kernels import host, threads
+from xpmeans._kernels.host import Host
+
+
+def bound(kernel: Any, x: np.ndarray) -> Any:
+    xp = array_api_compat.array_namespace(x)
+    return kernel(xp, "cpu", precision(xp, x.dtype, None))
+
+
+def side_by_side(
+    kernels: Any, x: np.ndarray, book: np.ndarray, n_iter: int, weights: Any = None
+) -> Iterator[tuple[Any, Any, np.ndarray]]:
+    """Steps of two kernels for the same centroids, until no label changes; empty clusters stay in place."""
+    states = [kernel.start(x, weights, make_plan(*x.shape, len(book), 8)) for kernel in kernels]
+    before = None
+    for _ in range(n_iter):
+        steps = [None, None]
+        for i, kernel in enumerate(kernels):
+            states[i], steps[i] = kernel.step(states[i], book)
+        yield *steps, book
+        ours = steps[0]
+        if before is not None and np.array_equal(before, ours.labels):
+            return
+        before, counts = ours.labels, ours.counts[:, None]
+        book = np.where(counts > 0, ours.sums / np.where(counts > 0, counts, 1), book).astype(book.dtype)
+
+
+@pytest.fixture
+def small_strands(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Many strands also for small problems, and bounds for all of them."""
+    monkeypatch.setattr(plan, "STRAND", 1 << 10)
+    monkeypatch.setattr(host, "pruning_pays", lambda *_: True)
+    plan.strands.cache_clear()
+    yield
+    plan.strands.cache_clear()
+
+
+LAYOUTS = {
+    "C": np.ascontiguousarray,
+    "Fortran": np.asfortranarray,
+    "strided": lambda x: np.repeat(np.repeat(x, 2, axis=0), 3, axis=1)[::2, ::3],
+    "negative": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+    "unaligned": lambda x: np.frombuffer(b"." + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
+}
+
+
+@pytest.mark.usefixtures("small_strands")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "uint8", "bool"])
+@pytest.mark.parametrize(
+    ("n", "d", "k"),
+    [(1, 1, 1), (33, 1, 2), (500, 2, 7), (300, 7, 300), (400, 64, 9), (257, 130, 33), (200, 300, 5)],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_steps_are_the_reference_kernels(
+    layout: str, dtype: str, n: int, d: int, k: int, weighted: bool
+) -> None:
+    rng = np.random.default_rng(n + d)
+    x = LAYOUTS[layout]((10 * np.abs(blobs(n, d, 5))).astype(dtype))
+    weights = rng.integers(0, 4, size=n) * 0.5 if weighted else None
+    kind = "float32" if dtype in ("float16", "float32") else "float64"
+    first = x[rng.choice(n, k, replace=False)].astype(kind)
+    for ours, theirs, book in side_by_side((bound(Host, x), bound(Reference, x)), x, first, 8, weights):
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+        np.testing.assert_array_equal(ours.labels, nearest(x, book))
+        np.testing.assert_allclose(ours.sums, theirs.sums, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(ours.counts, theirs.counts, rtol=1e-14)
+
+
+@pytest.mark.parametrize("case", ["grid", "near ties", "offset", "one far", "twins", "tiny", "huge"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.usefixtures("small_strands")
+def test_hard_data(case: str, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 3))
+    if case == "grid":
+        x = rng.integers(0, 6, size=x.shape).astype(float)
+    elif case == "near ties":  # in the middle of two centroids, but for the last digits
+        x = np.repeat(rng.integers(0, 4, size=(1000, 3)) + 0.5, 3, axis=0)
+        x += rng.integers(-2, 3, size=x.shape) * float(np.finfo(dtype).eps)
+    elif case == "offset":
+        x += 1e6 if dtype == "float32" else 1e9
+    elif case == "one far":
+        x[0] = 1e5
+    elif case == "twins":
+        x = np.repeat(x[:300], 10, axis=0)
+    elif case == "tiny":
+        x *= 1e-15
+    elif case == "huge":
+        x *= 1e15
+    x = x.astype(dtype)
+    first = np.concatenate([x[:20], x[:4]])
+    for ours, theirs, book in side_by_side((bound(Host, x), bound(Reference, x)), x, first, 25):
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+        if dtype == "float32":  # decided in float64, like the oracle, which has no more digits than that
+            np.testing.assert_array_equal(ours.labels, nearest(x, book))
+        reach = np.abs(x).max() * len(x)
+        np.testing.assert_allclose(ours.sums, theirs.sums, rtol=1e-12, atol=1e-15 * reach)
+        np.testing.assert_array_equal(ours.counts, theirs.counts)
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_pruning_changes_nothing(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty problems a part, to convergence; every label of every step."""
+
+    class Unpruned(Host):
+        def step(self, *args: Any) -> Any:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(host, "pruning_pays", lambda *_: False)
+                return super().step(*args)
+
+    monkeypatch.setattr(host, "pruning_pays", lambda *_: True)
+    n_steps = 0
+    for seed in range(50 * part, 50 * part + 50):
+        rng = np.random.default_rng(seed)
+        n, d, k = int(rng.integers(50, 2000)), int(rng.choice([1, 2, 3, 5, 10, 40])), int(rng.integers(2, 50))
+        x = blobs(n, d, int(rng.integers(1, 30)), seed=seed, spread=float(rng.choice([0.1, 1, 5])))
+        if rng.random() < 0.3:
+            x = np.round(x)
+        x = x.astype(rng.choice(["float32", "float64"]))
+        first = x[rng.choice(n, min(n, k), replace=False)]
+        for pruned, full, _ in side_by_side((bound(Host, x), bound(Unpruned, x)), x, first, 300):
+            np.testing.assert_array_equal(pruned.labels, full.labels)
+            np.testing.assert_allclose(pruned.sums, full.sums, rtol=1e-13, atol=1e-11)
+            np.testing.assert_array_equal(pruned.counts, full.counts)
+            n_steps += 1
+    assert n_steps > 300
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bounds_hold(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each step, against distances in long double."""
+    monkeypatch.setattr(host, "pruning_pays", lambda *_: True)
+    x = (blobs(3000, 3, 8, spread=2.0) + 50).astype(dtype)
+    kernel = bound(Host, x)
+    state, book, skipped = kernel.start(x, None, make_plan(*x.shape, 20, 8)), x[:20], 0
+    for _ in range(30):
+        tight = None if state.last is None else state.last.upper.copy()
+        state, step = kernel.step(state, book)
+        squares = ((x[:, None].astype(np.longdouble) - book[None].astype(np.longdouble)) ** 2).sum(axis=2)
+        own = np.sqrt(np.take_along_axis(squares, step.labels[:, None].astype(int), axis=1)[:, 0])
+        np.put_along_axis(squares, step.labels[:, None].astype(int), np.inf, axis=1)
+        assert (state.last.upper >= own).all()
+        assert (state.last.lower <= np.sqrt(squares.min(axis=1))).all()
+        skipped += 0 if tight is None else int((state.last.upper > tight).sum())
+        book = (step.sums / step.counts[:, None]).astype(dtype)
+    assert skipped > 3000  # bounds that were only widened
+
+
+@pytest.mark.usefixtures("small_strands")
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = blobs(5000, 5, 10, spread=2.0)
+    weights = np.random.default_rng(0).random(5000)
+    results = []
+    for count in (1, 2, 3, 8):
+        monkeypatch.setattr(threads, "count", lambda count=count: count)
+        monkeypatch.setattr(threads, "_pool", None)
+        results.append(xpmeans.kmeans(x, 30, rng=0, sample_weight=weights, kernel="host"))
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+def test_the_environment_says_how_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
+    assert threads.count() == 3
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "5")
+    assert threads.count() == 5
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "all")
+    assert threads.count() == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.usefixtures("small_strands")
+def test_from_many_threads_at_once() -> None:
+    problems = [blobs(2000, 4, 6, seed=seed) for seed in range(16)]
+
+    def solve(x: np.ndarray) -> np.ndarray:
+        return xpmeans.kmeans(x, 6, rng=0, kernel="host").labels
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(solve, problems))
+    for labels, x in zip(together, problems, strict=True):
+        np.testing.assert_array_equal(labels, solve(x))
+
+
+def test_errors_of_a_strand_reach_the_caller() -> None:
+    done = []
+
+    def work(i: int) -> None:
+        if i == 3:
+            raise ValueError("three")
+        done.append(i)
+
+    with pytest.raises(ValueError, match="three"):
+        threads.run(work, 10)
+    threads.run(done.append, 1000)
+    assert max(done) == 999
+
+
+FORK = """
+import multiprocessing
+import numpy as np
+import xpmeans
+
+x = np.random.default_rng(0).normal(size=(20_000, 4))
+labels = xpmeans.kmeans(x, 8, rng=0).labels
+
+def again(_):
+    return bool((xpmeans.kmeans(x, 8, rng=0).labels == labels).all())
+
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    print(pool.map_async(again, range(4)).get(timeout=100))
+"""
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+def test_after_a_fork() -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert result.stdout.split() == ["[True,", "True,", "True,", "True]"]
+
+
+def test_small_problems_wait_for_no_compiler() -> None:
+    code = "import sys, numpy as np, xpmeans; xpmeans.kmeans(np.eye(40), 9); print('numba' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False"]
+
+
+def test_without_the_compiler_the_reference_kernel_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = blobs(20_000, 3, 5)
+    expected = xpmeans.kmeans(x, 5, rng=0)
+    monkeypatch.setattr(host, "_walk", None)
+    with pytest.raises(TypeError):
+        xpmeans.kmeans(x, 5, rng=0)
+    monkeypatch.setattr(_kernels, "compiler_found", lambda: False)
+    result = xpmeans.kmeans(x, 5, rng=0)
+    np.testing.assert_array_equal(result.labels, expected.labels)
+    np.testing.assert_allclose(result.centroids, expected.centroids, rtol=1e-14)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax.numpy"])
+def test_host_arrays_of_other_libraries_are_served(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    xp = pytest.importorskip(library)
+    x = blobs(20_000, 3, 5).astype("float32")
+    expected = xpmeans.kmeans(x, 5, rng=0)
+    monkeypatch.setattr(Reference, "step", None)
+    monkeypatch.setattr(BruteForce, "step", None)
+    data = xp.asarray(x)
+    result = xpmeans.kmeans(data, 5, rng=0)
+    assert type(result.centroids) is type(data)
+    np.testing.assert_array_equal(np.asarray(result.labels), expected.labels)
+    np.testing.assert_array_equal(np.asarray(result.centroids), expected.centroids)
