@@ -46,7 +46,7 @@ def side_by_side(
         ours = steps[0]
         if before is not None and np.array_equal(before, ours.labels):
             return
-        before, counts = ours.labels, ours.counts[:, None]
+        before, counts = ours.labels.copy(), ours.counts[:, None]
         book = np.where(counts > 0, ours.sums / np.where(counts > 0, counts, 1), book).astype(book.dtype)
 
 

@@ -101,7 +101,7 @@ def test_a_step_makes_everything_where_the_points_are(kernel: Any, dtype: torch.
     weights = torch.empty(5000, dtype=problem.dtypes.sums, device="meta")
     state = bound.start(x, weights, problem.plan)
     book = torch.empty((30, 7), dtype=problem.dtypes.compute, device="meta")
-    _, (labels, sums, counts, left) = bound.step(state, book, room=1024)
+    _, (labels, sums, counts, left, _) = bound.step(state, book, room=1024)
     assert {array.device.type for array in (labels, sums, counts)} == {"meta"}
     assert (labels.shape, sums.shape, counts.shape) == ((5000,), (30, 7), (30,))
     assert (labels.dtype, sums.dtype, counts.dtype) == (torch.int32, torch.float64, torch.float64)

@@ -48,10 +48,11 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
 
     def step(state: State) -> State:
         old, room = state.centroids, state.room
-        kernel_state, (labels, sums, counts, left) = kernel.step(state.kernel_state, old, room)
+        kernel_state, (labels, sums, counts, left, n_changed) = kernel.step(state.kernel_state, old, room)
         n_empty = xp.sum(cast(xp, counts == 0, xp.int32), dtype=xp.int32)
         moved, shift = _moved(problem, old, sums, counts, rules.spherical)
-        converged = xp.all(labels == state.labels) | (shift <= rules.tol)
+        same = xp.all(labels == state.labels) if n_changed is None else n_changed == 0
+        converged = same | (shift <= rules.tol)
         if rules.relocate:  # with empty clusters only `relocated` can tell
             converged = converged & (n_empty == 0)
         ends = converged if rules.on_empty is None else converged & (n_empty == 0)

@@ -120,7 +120,7 @@ def parallel(problem: Problem, mass: Any, draws: Any, thinning: Any) -> Any:
         nearest = xp.minimum(nearest, squares)
     candidates = xp.concat(chosen)
     book = points_at(problem, candidates)
-    _, (_, _, weights, _) = kernel.step(state, book)
+    _, (_, _, weights, *_) = kernel.step(state, book)
     few = problem._replace(x=book, plan=plan_for(xp, book, thinning.shape[0], problem.dtypes, problem.flow))
     return xp.take(candidates, plus_plus(few, weights, thinning))
 

@@ -41,7 +41,7 @@ def lloyd(
     xp = problem.xp
 
     def step(state: Lloyd) -> Lloyd:
-        kernel_state, (labels, sums, counts, _) = kernel.step(state.kernel_state, state.centroids)
+        kernel_state, (labels, sums, counts, *_) = kernel.step(state.kernel_state, state.centroids)
         members = counts[:, None]
         empty = not xp.all(counts)
         if empty:
@@ -79,7 +79,7 @@ def refine(problem: Problem, kernel: Kernel, kernel_state: Any, book: Any, thres
     xp = problem.xp
 
     def step(state: Refinement) -> Refinement:
-        kernel_state, (labels, sums, counts, _) = kernel.step(state.kernel_state, state.book)
+        kernel_state, (labels, sums, counts, *_) = kernel.step(state.kernel_state, state.book)
         n_points = float(xp.sum(counts))
         if n_points == 0:  # not one point is finite
             book = xp.asarray(state.book, copy=True)  # it may be the caller's

@@ -73,7 +73,7 @@ def update(
     """Move the centroids by one batch; the batch's inertia before, times the scale squared."""
     xp, dtype, scale = batch.xp, batch.dtypes.sums, batch.scale
     kernel = select(batch)
-    _, (labels, sums, counts, _) = kernel.step(kernel.start(batch.x, mass, batch.plan), stream.centroids)
+    _, (labels, sums, counts, *_) = kernel.step(kernel.start(batch.x, mass, batch.plan), stream.centroids)
     inertia = xp.sum(squared_distances(batch, stream.centroids, labels) * mass)
     old, total = cast(xp, stream.centroids, dtype), stream.counts + counts
     means = (old * scale * stream.counts[:, None] + sums) / xp.where(total > 0, total, 1.0)[:, None]

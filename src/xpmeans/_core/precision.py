@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import array_api_extra as xpx
+import numpy as np
 
 from xpmeans._core.stream import chunks
 
@@ -94,8 +95,8 @@ class Reach(NamedTuple):
 def measure(xp: ModuleType, x: Any) -> Reach:
     """Look at each value of a table once.
 
-    A million numbers at a time, so that the booleans in between stay small. Minimum and maximum alone
-    would do if they propagated NaN, but in JAX 0.10 on the CPU they lose it (openxla/xla#21461).
+    A million numbers at a time, so that the booleans in between stay small. Minimum and maximum alone do not
+    always tell: in JAX 0.10 on the CPU they lose NaN (openxla/xla#21461).
     """
     real = xp.isdtype(x.dtype, "real floating")
     if not real and xp.isdtype(x.dtype, "bool"):
@@ -103,6 +104,9 @@ def measure(xp: ModuleType, x: Any) -> Reach:
     largest, finite = 0.0, True
     for chunk in chunks(x.shape[0], max(1, (1 << 20) // x.shape[1])):
         part = x[chunk, ...]
+        if isinstance(part, np.ndarray) and math.isfinite(reach := max(-float(part.min()), float(part.max()))):
+            largest = max(largest, reach)  # NumPy's minimum and maximum propagate NaN
+            continue
         if real and not xp.all(xp.isfinite(part)):
             finite = False
             part = xp.where(xp.isfinite(part), part, xp.zeros_like(part))

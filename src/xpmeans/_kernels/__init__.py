@@ -53,12 +53,14 @@ class Step(NamedTuple):
     sums: Any  # (k, d) weighted sums of each centroid's points, times the scale
     counts: Any  # (k,) summed weights of each centroid's points
     left: Any = None  # with a `room`: how many points found none, so that the step must be done again
+    n_changed: Any = None  # labels that are not those of the step before, where the kernel knows
 
 
 class Kernel(Protocol):
     """Find each point's nearest centroid and, per centroid, the weighted sum and count of its points.
 
-    A kernel's state is a tuple of arrays that belongs to the kernel alone: norms, shifts, bounds.
+    A kernel's state is a tuple of arrays that belongs to the kernel alone: norms, shifts, bounds. A step may
+    write to arrays of the state it gets, and to the labels of the step before the last.
     """
 
     def start(self, x: Any, weights: Any | None, plan: "Plan") -> Any:
@@ -92,7 +94,8 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
     if problem.flow.traced:
         kernel: Kernel = traced().Traced(problem.xp, problem.device, problem.dtypes, problem.scale)
         return kernel
-    compiles = isinstance(problem.x, np.ndarray) and problem.finite and is_one(problem.scale)
+    # Labels pass through float32, which counts to 2^24.
+    compiles = isinstance(problem.x, np.ndarray) and problem.finite and is_one(problem.scale) and k < 1 << 24
     kind: Any = Reference
     if name == "host" or (name is None and compiles and compiler_found() and n * d * k > HOST_LIMIT):
         from xpmeans._kernels.host import Host

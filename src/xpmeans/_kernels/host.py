@@ -47,6 +47,7 @@ class Last(NamedTuple):
 
     book: Book
     labels: Any  # (n,)
+    before: Any  # (n,) of the step before that, to be written to by the next
     upper: Any  # (n,) bounds on distances, or empty
     lower: Any
     totals: Any  # (2, k, d + 2) sums of columns, weights and points, and what these lack by rounding
@@ -87,7 +88,7 @@ class Host:
         k, d = book.plain.shape
         if last is not None and last.book.plain.shape != book.plain.shape:
             last = None  # `kmeans` drops centroids on the way
-        labels, upper, lower, parts, n_changed = _pass(state, book, last)
+        before, labels, upper, lower, parts, n_changed = _pass(state, book, last)
         if last is not None and not n_changed and last.age == 0:
             totals, age = last.totals, 0
         else:
@@ -99,17 +100,19 @@ class Host:
                 parts = _sums(state, np.full_like(labels, -1), labels, k)
             compiled("add_up", "d")(parts, *totals)
         sums = totals[0] + totals[1]
-        state = state._replace(last=Last(book, labels, upper, lower, totals, age))
-        return state, Step(labels, sums[:, :d], sums[:, d])
+        state = state._replace(last=Last(book, labels, before, upper, lower, totals, age))
+        return state, Step(labels, sums[:, :d], sums[:, d], n_changed=n_changed)
 
     def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:
         """Labels, and squared distances by differences."""
         book, last = _book(centroids, state.shift), state.last
         if last is not None and last.book.plain.shape == book.plain.shape:
-            last = last._replace(upper=last.upper.copy(), lower=last.lower.copy())
+            last = last._replace(
+                before=np.empty_like(last.labels), upper=last.upper.copy(), lower=last.lower.copy()
+            )
         else:
             last = None
-        labels, *_ = _pass(state, book, last, sums=False)
+        _, labels, *_ = _pass(state, book, last, sums=False)
         found = np.empty(labels.shape[0])
         squares = compiled("squares", state.shift.dtype.char)
 
@@ -123,27 +126,26 @@ class Host:
 
 
 def _pass(state: State, book: Book, last: Last | None, sums: bool = True) -> tuple[Any, ...]:
-    """Labels, upper and lower bounds, what the sums change by, and how many points changed their cluster."""
+    """Labels before and now, bounds, what the sums change by, and how many points changed their cluster."""
     (n, d), k, dtype = state.x.shape, book.plain.shape[0], state.shift.dtype
     drift = np.empty((0, 3), dtype)
     if last is None:
-        before = np.full(n, -1, np.int32)
+        before, labels = np.full(n, -1, np.int32), np.empty(n, np.int32)
         size = n if sums and pruning_pays(n, d, k, 0.0) else 0
         upper, lower = np.empty(size, dtype), np.empty(size, dtype)
     else:
-        before, upper, lower = last.labels, last.upper, last.lower
+        before, labels, upper, lower = last.labels, last.before, last.upper, last.lower
         if upper.size and not (last.book.repeats or book.repeats):  # repeats have no bounds
             drift = _drift(state, book, last)
-    labels, parts, n_changed = _walk(state, book, before, upper, lower, drift, sums)
-    return labels, upper, lower, parts, n_changed
+    parts, n_changed = _walk(state, book, before, labels, upper, lower, drift, sums)
+    return before, labels, upper, lower, parts, n_changed
 
 
 def _walk(
-    state: State, book: Book, before: Any, upper: Any, lower: Any, drift: Any, sums: bool
-) -> tuple[Any, Any, int]:
-    """Let the threads walk over all strands: labels, what the sums change by, how many points changed."""
+    state: State, book: Book, before: Any, labels: Any, upper: Any, lower: Any, drift: Any, sums: bool
+) -> tuple[Any, int]:
+    """Let the threads walk over all strands: what the sums change by, and how many points changed."""
     (n, d), k = state.x.shape, book.plain.shape[0]
-    labels = np.empty(n, np.int32)
     parts = strands(n, d, k)
     together = sums and len(strands(n, d, k, sums=True)) == len(parts)
     deltas = np.zeros((len(parts), k if together else 0, d + 2))
@@ -161,7 +163,7 @@ def _walk(
     threads.run(work, len(parts))
     if sums and not together:
         deltas = _sums(state, before, labels, k)
-    return labels, deltas, int(n_changed.sum())
+    return deltas, int(n_changed.sum())
 
 
 def _converted(state: State, rows: slice) -> Any:
@@ -193,8 +195,9 @@ def _drift(state: State, book: Book, last: Last) -> Any:
     points = book.plain.astype(dtype)
     if not (points == book.plain).all():  # the caller's centroids, in another dtype
         return none
-    gaps, unlabelled = np.empty(k, dtype), np.full(k, -1, np.int32)
-    _walk(State(points, np.empty(0), state.shift), book, unlabelled, np.empty_like(gaps), gaps, none, False)
+    gaps, labels = np.empty(k, dtype), np.full(k, -1, np.int32)
+    own = State(points, np.empty(0), state.shift)
+    _walk(own, book, labels, np.empty_like(labels), np.empty_like(gaps), gaps, none, sums=False)
     drift = np.empty((k, 3), dtype)
     share = compiled("drifts", dtype.char)(
         *(book.plain, last.book.plain, gaps, last.upper, last.lower, last.labels, -(-n // SAMPLE), drift)

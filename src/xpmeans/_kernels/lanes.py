@@ -1,8 +1,7 @@
 """Vectors of numbers that Numba keeps in SIMD registers.
 
 LLVM turns a loop into vector instructions only if it is the innermost one, and then keeps its sums in memory.
-The scan needs a loop inside (over columns) and its sums in registers, so it says which vectors it means. They
-are as wide as the widest registers there are, 64 bytes; for narrower ones LLVM takes several.
+The scan needs a loop inside (over columns) and its sums in registers, so it says which vectors it means.
 
 Each function works on values of one type, for use in compiled code only.
 """
@@ -11,11 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-BYTES = 64
+# Size of a vector: that of AVX-512's registers where they are, else of AVX2's, or two of NEON's or SSE's. Eight
+# sums fit into the sixteen or thirty-two registers that there are.
+BYTES = 64 if get_host_cpu_features().get("avx512f") else 32
 
 
 class Vector(types.Type):
