@@ -19,6 +19,7 @@ class Case(NamedTuple):
 
     @property
     def title(self) -> str:
+        """Shape, dtype and end in words."""
         n, d = self.x.shape
         until = "to convergence" if self.n_iter == CONVERGENCE else f"{self.n_iter} iterations"
         return f"{self.name}, {n:,} x {d}, k = {len(self.init)}, {self.x.dtype}, {until}"

@@ -173,6 +173,25 @@ def test_bounds_hold(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_strands")
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_seeding_chooses_what_the_reference_does(
+    dtype: str, weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        n, d, k = int(rng.integers(5000, 9000)), int(rng.choice([1, 2, 3, 8, 40])), int(rng.integers(8, 40))
+        x = blobs(n, d, 12, seed=seed)
+        x = LAYOUTS[sorted(LAYOUTS)[seed % 5]]((np.round(x) if seed % 3 == 0 else x).astype(dtype))
+        weights = rng.integers(0, 3, n).astype(float) if weighted else None
+        chosen = []
+        for found in (True, False):
+            monkeypatch.setattr(_kernels, "compiler_found", lambda found=found: found)
+            chosen.append(xpmeans.kmeans_plusplus(x, k, sample_weight=weights, rng=seed)[1])
+        np.testing.assert_array_equal(*chosen)
+
+
+@pytest.mark.usefixtures("small_strands")
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     x = blobs(5000, 5, 10, spread=2.0)
     weights = np.random.default_rng(0).random(5000)
@@ -245,6 +264,30 @@ def test_after_a_fork() -> None:
         [sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, check=True, timeout=120
     )
     assert result.stdout.split() == ["[True,", "True,", "True,", "True]"]
+
+
+def test_forced_where_it_cannot_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = blobs(200)
+    for size in (1e200, 1e-200):
+        with pytest.raises(ValueError, match=r"`kernel` 'host' serves arrays in host memory"):
+            xpmeans.kmeans(x * size, 3, kernel="host")
+    monkeypatch.setattr(_kernels, "compiler_found", lambda: False)
+    with pytest.raises(ValueError, match="needs Numba"):
+        xpmeans.kmeans(x, 3, kernel="host")
+
+
+def test_without_a_place_to_keep_compiled_code() -> None:
+    code = """
+import numpy as np
+from numba.core import caching
+caching.CacheImpl._locator_classes = []
+import xpmeans
+from xpmeans._kernels.compiled import compiled
+print(len(xpmeans.kmeans(np.arange(40_000.0).reshape(-1, 2), 4, rng=0).labels), compiled("walk", "d")._cache)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split()[:1] == ["20000"]
+    assert "NullCache" in result.stdout
 
 
 def test_small_problems_wait_for_no_compiler() -> None:

@@ -118,8 +118,10 @@ def kmeans(
     rng : {None, int, array_like of ints, SeedSequence, BitGenerator, Generator}, optional
         Source of random numbers, passed to `numpy.random.default_rng`; None is fresh entropy. The numbers
         are drawn by NumPy on the host for every library, so that one seed gives one answer.
-    kernel : {None, 'reference'}, optional
-        Which implementation does the work; None chooses the fastest one that serves the call.
+    kernel : {None, 'reference', 'host'}, optional
+        Which implementation does the work; None chooses the fastest one that serves the call. 'reference' is
+        standard array operations, 'host' is compiled by Numba, for arrays in host memory. Labels are the
+        same.
     callback : callable, optional
         Called in each iteration as ``callback(iteration, inertia, centroids)``, with centroids and the
         inertia of the points nearest to them. Returning True ends the run, not those that follow with
@@ -276,8 +278,10 @@ def assign(
         The k centroids, the same for all sets or each set's own. The lowest index wins a tie.
     metric : {'euclidean', 'cosine'}, default 'euclidean'
         Which distance; 'cosine' is 1 minus the cosine of the angle between point and centroid.
-    kernel : {None, 'reference'}, optional
-        Which implementation does the work; None chooses the fastest one that serves the call.
+    kernel : {None, 'reference', 'host'}, optional
+        Which implementation does the work; None chooses the fastest one that serves the call. 'reference' is
+        standard array operations, 'host' is compiled by Numba, for arrays in host memory. Labels are the
+        same.
 
     Returns
     -------

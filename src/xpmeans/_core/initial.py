@@ -12,7 +12,7 @@ from xpmeans._core.distances import squared_distances
 from xpmeans._core.precision import cast
 from xpmeans._core.problem import Problem, plan_for
 from xpmeans._core.stream import Window
-from xpmeans._kernels import select
+from xpmeans._kernels import is_compiled, select
 
 # Passes over the data that "k-means||" makes, and candidates each of them adds, as multiples of k: the
 # setting of its authors' experiments, which later found no gain in more (VLDB 2012, section 5).
@@ -77,6 +77,10 @@ def plus_plus(problem: Problem, mass: Any, uniforms: Any) -> Any:
     proportion to weight times squared distance, or to weight when all distances are zero. O(nkd) for each
     candidate.
     """
+    if is_compiled(problem, uniforms.shape[1]):
+        from xpmeans._kernels import seeding
+
+        return seeding.plus_plus(problem.x, mass, uniforms, TIE)
     xp, device = problem.xp, problem.device
     k, n_candidates = uniforms.shape
     if not problem.flow.traced:  # for a few candidates; chunks as for 64 centroids fit the caches best

@@ -104,7 +104,9 @@ def measure(xp: ModuleType, x: Any) -> Reach:
     largest, finite = 0.0, True
     for chunk in chunks(x.shape[0], max(1, (1 << 20) // x.shape[1])):
         part = x[chunk, ...]
-        if isinstance(part, np.ndarray) and math.isfinite(reach := max(-float(part.min()), float(part.max()))):
+        if isinstance(part, np.ndarray) and math.isfinite(
+            reach := max(-float(part.min()), float(part.max()))
+        ):
             largest = max(largest, reach)  # NumPy's minimum and maximum propagate NaN
             continue
         if real and not xp.all(xp.isfinite(part)):

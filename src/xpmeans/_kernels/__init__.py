@@ -82,6 +82,19 @@ def compiler_found() -> bool:
     return find_spec("numba") is not None
 
 
+def is_compiled(problem: "Problem", k: int) -> bool:
+    """Whether compiled code serves a problem by itself, with k centroids at a time."""
+    n, d = problem.x.shape
+    return n * d * k > HOST_LIMIT and _can_compile(problem, k)
+
+
+def _can_compile(problem: "Problem", k: int) -> bool:
+    """Whether compiled code can serve a problem; labels pass through float32, which counts to 2^24."""
+    if not isinstance(problem.x, np.ndarray) or k >= 1 << 24:
+        return False
+    return bool(problem.finite and problem.scale == 1 and compiler_found())
+
+
 def select(problem: "Problem", name: str | None = None) -> Kernel:
     """Pick the kernel for a problem, or the one of this name."""
     from xpmeans._core.brute import LIMIT, BruteForce
@@ -91,13 +104,16 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
     n, d, k, *_ = problem.plan
     if name not in (None, *NAMES):
         raise ValueError(f"`kernel` must be one of None, {', '.join(map(repr, NAMES))}, got {name!r}.")
+    if name == "host" and not _can_compile(problem, k):
+        raise ValueError(
+            "`kernel` 'host' serves arrays in host memory, outside of transformations, whose squares stay in "
+            "range, and needs Numba. Hint: None chooses it where it can be."
+        )
     if problem.flow.traced:
         kernel: Kernel = traced().Traced(problem.xp, problem.device, problem.dtypes, problem.scale)
         return kernel
-    # Labels pass through float32, which counts to 2^24.
-    compiles = isinstance(problem.x, np.ndarray) and problem.finite and is_one(problem.scale) and k < 1 << 24
     kind: Any = Reference
-    if name == "host" or (name is None and compiles and compiler_found() and n * d * k > HOST_LIMIT):
+    if name == "host" or (name is None and is_compiled(problem, k)):
         from xpmeans._kernels.host import Host
 
         kind = Host

@@ -3,8 +3,8 @@
 A step gives each of a fixed number of strands of points to whichever thread is free; what they yield is put
 together in the order of the strands, so that the number of threads changes nothing.
 
-Bounds. From the second step on a point is looked at only if its centroid may no longer be the nearest. Of each
-point the kernel keeps an upper bound on the distance from its own centroid and a lower bound on the distance
+Bounds. From the second step on a point is looked at only if its centroid may no longer be the nearest. The
+kernel keeps an upper bound on each point's distance from its own centroid and a lower bound on the distance
 from any other one, and widens them by what the centroids have moved (Hamerly, "Making k-means even faster",
 SDM 2010). Bounds are rounded outwards, so that no label depends on them.
 
@@ -22,13 +22,24 @@ import numpy as np
 from xpmeans._core.plan import Plan, pruning_pays, strands
 from xpmeans._core.precision import Precision
 from xpmeans._kernels import Step, threads
-from xpmeans._kernels.compiled import QUAD, compiled
+from xpmeans._kernels.compiled import compiled
 from xpmeans._kernels.lanes import BYTES
+from xpmeans._kernels.tile import QUAD
 
 # Steps until the sums are made afresh.
 AGE = 32
 # Points whose mean is the shift, and whose bounds tell how many points a step would look at.
 SAMPLE = 1024
+
+
+def dtype_of(x: Any) -> Any:
+    """What points are read in: float32 or float64, in which integers keep their digits."""
+    return np.dtype(np.float32 if x.dtype in (np.float16, np.float32) else np.float64)
+
+
+def converted(x: Any, dtype: Any) -> Any:
+    """Points in another dtype; themselves if they have it."""
+    return x if x.dtype == dtype and x.flags.aligned else x.astype(dtype)
 
 
 class Book(NamedTuple):
@@ -62,6 +73,10 @@ class State(NamedTuple):
     shift: Any  # (d,) about the mean of the points
     last: Last | None = None
 
+    def points(self, rows: slice) -> Any:
+        """Some points, in the dtype of scores."""
+        return converted(self.x[rows], self.shift.dtype)
+
 
 @dataclass(frozen=True)
 class Host:
@@ -76,9 +91,8 @@ class Host:
     def start(self, x: Any, weights: Any | None, plan: Plan) -> State:
         """Take the mean of a sample, no more: it only has to be somewhere among the points."""
         sample = x[:: -(-plan.n // SAMPLE)]
-        # Integers keep their digits in float64 only.
-        single = self.dtypes.compute == np.float32 and x.dtype.kind == "f"
-        shift = np.mean(sample, axis=0, dtype=np.float64).astype(np.float32 if single else np.float64)
+        dtype = dtype_of(x) if self.dtypes.compute == np.float32 else np.float64
+        shift = np.mean(sample, axis=0, dtype=np.float64).astype(dtype)
         unit = weights is None or bool(np.all(weights == 1))
         return State(x, np.empty(0) if unit else np.ascontiguousarray(weights), shift)
 
@@ -119,7 +133,7 @@ class Host:
         parts = strands(*state.x.shape, 1)
 
         def work(i: int) -> None:
-            squares(_converted(state, parts[i]), labels[parts[i]], book.plain, found[parts[i]])
+            squares(state.points(parts[i]), labels[parts[i]], book.plain, found[parts[i]])
 
         threads.run(work, len(parts))
         return labels, found
@@ -155,7 +169,7 @@ def _walk(
     def work(i: int) -> None:
         rows = parts[i]
         n_changed[i] = walk(
-            *(_converted(state, rows), state.weights[rows], before[rows], labels[rows]),
+            *(state.points(rows), state.weights[rows], before[rows], labels[rows]),
             *(upper[rows], lower[rows], book.quads, book.half_squares, book.reach, book.exact, book.plain),
             *(state.shift, drift, deltas[i]),
         )
@@ -164,12 +178,6 @@ def _walk(
     if sums and not together:
         deltas = _sums(state, before, labels, k)
     return deltas, int(n_changed.sum())
-
-
-def _converted(state: State, rows: slice) -> Any:
-    """Points in the dtype of scores, themselves if they are."""
-    part, dtype = state.x[rows], state.shift.dtype
-    return part if part.dtype == dtype and part.flags.aligned else part.astype(dtype)
 
 
 def _book(centroids: Any, shift: Any) -> Book:
@@ -214,7 +222,7 @@ def _sums(state: State, before: Any, labels: Any, k: int) -> Any:
 
     def work(i: int) -> None:
         rows = parts[i]
-        sum_up(_converted(state, rows), state.weights[rows], before[rows], labels[rows], sums[i])
+        sum_up(state.points(rows), state.weights[rows], before[rows], labels[rows], sums[i])
 
     threads.run(work, len(parts))
     return sums

@@ -3,27 +3,36 @@
 LLVM turns a loop into vector instructions only if it is the innermost one, and then keeps its sums in memory.
 The scan needs a loop inside (over columns) and its sums in registers, so it says which vectors it means.
 
-Each function works on values of one type, for use in compiled code only.
+The operations work on values of one type, for use in compiled code only.
 """
-
-from collections.abc import Callable
-from typing import Any
 
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-# Size of a vector: that of AVX-512's registers where they are, else of AVX2's, or two of NEON's or SSE's. Eight
-# sums fit into the sixteen or thirty-two registers that there are.
+# Size of a vector: that of AVX-512's registers where they are, else of AVX2's, or two of NEON's or SSE's.
+# Eight sums fit into the sixteen or thirty-two registers that there are.
 BYTES = 64 if get_host_cpu_features().get("avx512f") else 32
+
+
+def jitted(*signatures, **options):
+    """Numba's compiler, for code that lets go of Python's lock, and is kept on disk if there is a place."""
+
+    def decorate(function):
+        try:
+            return njit(*signatures, nogil=True, cache=True, **options)(function)
+        except RuntimeError:  # neither beside the code nor at home
+            return njit(*signatures, nogil=True, **options)(function)
+
+    return decorate
 
 
 class Vector(types.Type):
     """Numba's type of a vector of float32 or float64."""
 
-    def __init__(self, dtype: Any) -> None:
+    def __init__(self, dtype):
         self.dtype = dtype
         self.lanes = BYTES * 8 // dtype.bitwidth
         super().__init__(name=f"Vector({dtype})")
@@ -31,17 +40,17 @@ class Vector(types.Type):
 
 @register_model(Vector)
 class _Model(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Vector) -> None:
+    def __init__(self, manager, kind):
         element = manager.lookup(kind.dtype).get_data_type()
         super().__init__(manager, kind, ir.VectorType(element, kind.lanes))
 
 
 @intrinsic
-def load(_: Any, array: Any, start: Any) -> Any:
+def load(_, array, start):
     """Numbers from a one-dimensional contiguous array."""
     kind = Vector(array.dtype)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def generate(context, builder, signature, arguments):
         place = _place(context, builder, signature, arguments, context.get_value_type(kind))
         return builder.load(place, align=array.dtype.bitwidth // 8)
 
@@ -49,10 +58,10 @@ def load(_: Any, array: Any, start: Any) -> Any:
 
 
 @intrinsic
-def store(_: Any, array: Any, start: Any, vector: Any) -> Any:
+def store(_, array, start, vector):
     """Write a vector to a one-dimensional contiguous array."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def generate(context, builder, signature, arguments):
         place = _place(context, builder, signature, arguments, arguments[2].type)
         builder.store(arguments[2], place, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
@@ -61,11 +70,11 @@ def store(_: Any, array: Any, start: Any, vector: Any) -> Any:
 
 
 @intrinsic
-def splat(_: Any, number: Any) -> Any:
+def splat(_, number):
     """One number in every lane."""
     kind = Vector(number)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+    def generate(context, builder, signature, arguments):
         undefined = ir.Constant(context.get_value_type(kind), ir.Undefined)
         index = ir.IntType(32)
         first = builder.insert_element(undefined, arguments[0], index(0))
@@ -102,8 +111,8 @@ def all_less(_, a, b):
 def load_columns(_, table, rows, first, column, count):
     """Up to four neighbouring columns of as many rows as there are lanes, each column a vector.
 
-    `table` has two dimensions, the numbers of a row lie side by side; `rows` are int32, from `first` on. Each row
-    is read at once, no number beyond it, and the vectors come about by shuffles, in registers.
+    `table` has two dimensions, and the numbers of a row lie side by side; `rows` are int32, from `first` on.
+    Each row is read at once, no number beyond it, and the vectors come about by shuffles, in registers.
     """
     kind, width = Vector(table.dtype), count.literal_value
 
@@ -193,68 +202,68 @@ def _joined(builder, a, b):
     return _shuffled(builder, a, b, list(range(2 * a.type.count)))
 
 
-def _lanewise(kind: Any, count: int, build: Callable[..., Any]) -> Any:
+def _lanewise(kind, count, build):
     """What `intrinsic` asks for, of an operation on each lane of `count` vectors."""
 
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+    def generate(_context, builder, _signature, arguments):
         return build(builder, *arguments)
 
     return kind(*(kind,) * count), generate
 
 
 @intrinsic
-def plus(_: Any, a: Any, b: Any) -> Any:
+def plus(_, a, b):
     """Sum."""
     return _lanewise(a, 2, lambda builder, a, b: builder.fadd(a, b))
 
 
 @intrinsic
-def minus(_: Any, a: Any, b: Any) -> Any:
+def minus(_, a, b):
     """Difference."""
     return _lanewise(a, 2, lambda builder, a, b: builder.fsub(a, b))
 
 
 @intrinsic
-def times(_: Any, a: Any, b: Any) -> Any:
+def times(_, a, b):
     """Product, rounded before it is added to anything."""
     return _lanewise(a, 2, lambda builder, a, b: builder.fmul(a, b))
 
 
 @intrinsic
-def times_plus(_: Any, a: Any, b: Any, c: Any) -> Any:
+def times_plus(_, a, b, c):
     """The product of `a` and `b`, plus `c`, in one instruction where there is one."""
     return _lanewise(a, 3, lambda builder, *abc: _call(builder, "llvm.fmuladd", *abc))
 
 
 @intrinsic
-def root(_: Any, a: Any) -> Any:
+def root(_, a):
     """Square root."""
     return _lanewise(a, 1, lambda builder, a: _call(builder, "llvm.sqrt", a))
 
 
 @intrinsic
-def smaller(_: Any, a: Any, b: Any) -> Any:
+def smaller(_, a, b):
     """Minimum of two vectors, lane by lane."""
     return _lanewise(a, 2, lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b))
 
 
 @intrinsic
-def larger(_: Any, a: Any, b: Any) -> Any:
+def larger(_, a, b):
     """Maximum of two vectors, lane by lane."""
     return _lanewise(a, 2, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
 
 @intrinsic
-def where_less(_: Any, a: Any, b: Any, then: Any, otherwise: Any) -> Any:
+def where_less(_, a, b, then, otherwise):
     """`then` in the lanes where `a` is less than `b`, and `otherwise` in the others."""
 
-    def build(builder: Any, a: Any, b: Any, then: Any, otherwise: Any) -> Any:
+    def build(builder, a, b, then, otherwise):
         return builder.select(builder.fcmp_ordered("<", a, b), then, otherwise)
 
     return _lanewise(a, 4, build)
 
 
-def _call(builder: Any, name: str, *vectors: Any) -> Any:
+def _call(builder, name: str, *vectors):
     """Call one of LLVM's functions for this type of vector."""
     kind = vectors[0].type
     suffix = f"v{kind.count}f{64 if kind.element == ir.DoubleType() else 32}"
@@ -264,7 +273,7 @@ def _call(builder: Any, name: str, *vectors: Any) -> Any:
     )
 
 
-def _place(context: Any, builder: Any, signature: Any, arguments: Any, vector: Any) -> Any:
+def _place(context, builder, signature, arguments, vector):
     """Pointer to a vector in an array."""
     array = context.make_array(signature.args[0])(context, builder, arguments[0])
     return builder.bitcast(builder.gep(array.data, [arguments[1]]), vector.as_pointer())
@@ -273,6 +282,8 @@ def _place(context: Any, builder: Any, signature: Any, arguments: Any, vector: A
 def _cell(context, builder, signature, arguments, element):
     """Pointer to a number in a table, whatever its strides."""
     array = context.make_array(signature.args[0])(context, builder, arguments[0])
-    offsets = [builder.mul(arguments[1 + axis], builder.extract_value(array.strides, axis)) for axis in (0, 1)]
+    offsets = [
+        builder.mul(arguments[1 + axis], builder.extract_value(array.strides, axis)) for axis in (0, 1)
+    ]
     start = builder.bitcast(array.data, ir.IntType(8).as_pointer())
     return builder.bitcast(builder.gep(start, [builder.add(*offsets)]), element.as_pointer())

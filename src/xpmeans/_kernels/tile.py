@@ -1,0 +1,284 @@
+"""A tile of points meets all centroids: the innermost part of the compiled kernel.
+
+Points lie in lanes: a tile holds two vectors of points, column by column, and meets four centroids at a time,
+whose scores stay in registers. Nothing of size n x k, or of the size of a chunk x k, is ever written.
+
+The scores are those of the reference kernel (`_core/nearest.py`), and so is the bound on their rounding:
+where the best two are closer than that, the point is decided by differences in float64, as the reference does
+it. So labels are the same.
+"""
+
+import numpy as np
+
+from xpmeans._kernels.lanes import (
+    BYTES,
+    all_less,
+    jitted,
+    larger,
+    load,
+    load_columns,
+    load_wide,
+    minus,
+    plus,
+    prefetch,
+    root,
+    smaller,
+    splat,
+    store,
+    store_integers,
+    store_wide,
+    times,
+    times_plus,
+    where_less,
+)
+
+# Vectors of points in a tile, and centroids that meet it at once: eight sums keep two units busy that
+# multiply and add, with results four cycles later, and they leave registers free on AVX2.
+BLOCK_VECTORS = 2
+QUAD = 4
+# Columns of a tile. 16 KiB stay in the first-level cache, beside the centroids' columns.
+COLUMNS = 128
+
+
+@jitted(inline="always")
+def fill(x, rows, first, shift, begin, end, tile):
+    """Put columns of one tile of points, moved by `shift`, one after the other."""
+    lanes = BYTES // tile.itemsize
+    size = BLOCK_VECTORS * lanes
+    if x.strides[1] == x.itemsize:
+        for vector in range(BLOCK_VECTORS):
+            row, place = first + vector * lanes, vector * lanes
+            if end - begin == 1:
+                a, b, c, d = load_columns(x, rows, row, begin, 1)
+                store(tile, place, minus(a, splat(shift[begin])))
+            elif end - begin == 2:
+                a, b, c, d = load_columns(x, rows, row, begin, 2)
+                store(tile, place, minus(a, splat(shift[begin])))
+                store(tile, place + size, minus(b, splat(shift[begin + 1])))
+            elif end - begin == 3:
+                a, b, c, d = load_columns(x, rows, row, begin, 3)
+                store(tile, place, minus(a, splat(shift[begin])))
+                store(tile, place + size, minus(b, splat(shift[begin + 1])))
+                store(tile, place + 2 * size, minus(c, splat(shift[begin + 2])))
+            else:
+                column = begin
+                while column < end:
+                    column = min(column, end - 4)  # the last four, some of them again
+                    a, b, c, d = load_columns(x, rows, row, column, 4)
+                    place = (column - begin) * size + vector * lanes
+                    store(tile, place, minus(a, splat(shift[column])))
+                    store(tile, place + size, minus(b, splat(shift[column + 1])))
+                    store(tile, place + 2 * size, minus(c, splat(shift[column + 2])))
+                    store(tile, place + 3 * size, minus(d, splat(shift[column + 3])))
+                    column += 4
+    else:
+        for i in range(size):
+            row, place = rows[first + i], i
+            for j in range(begin, end):
+                tile[place] = x[row, j] - shift[j]
+                place += size
+
+
+@jitted()
+def is_certain(best, second, square, reach, d):
+    """Whether all lanes pass a cheaper and wider test than that of `certify`, without a square root."""
+    dtype = reach.dtype.type
+    epsilon = dtype(d + 8) * np.finfo(reach.dtype).eps
+    longest, half = reach[0], dtype(dtype(0.5) / reach[0]) if reach[0] > 0 else dtype(0)
+    # |x| + r <= (|x|^2 / r + r) / 2 + r
+    length = times_plus(square, splat(half), splat(dtype(dtype(1.5) * longest)))
+    tiny = dtype(dtype(d) * np.finfo(reach.dtype).tiny)
+    slack = times_plus(length, splat(dtype(epsilon * longest)), splat(tiny))
+    return longest > 0 and all_less(slack, minus(second, best))
+
+
+@jitted()
+def certify(best, second, square, reach, d):
+    """What two scores and |x|^2 say for certain: the gap between them, and bounds on the two distances.
+
+    `reach` are the lengths of the longest and the shortest centroid; for the bound on a score's rounding see
+    `Reference._slack`. It bounds twice the error of a score, and so the error of a square
+    |x - c|^2 = |x|^2 + 2 score but for that of |x|^2; for centroids too long for it a share of the square.
+    """
+    dtype = reach.dtype.type
+    epsilon = dtype(d + 8) * np.finfo(reach.dtype).eps
+    tiny = dtype(dtype(d) * np.finfo(reach.dtype).tiny)
+    rounding = dtype(dtype(4) * np.finfo(reach.dtype).eps)
+    two, zero = splat(dtype(2)), splat(dtype(0))
+    norm = root(square)
+    length = times(splat(dtype(1.25)), times_plus(two, norm, splat(reach[1])))
+    length = smaller(splat(reach[0]), length)
+    slack = times_plus(plus(norm, length), times(length, splat(epsilon)), splat(tiny))
+    margin = times_plus(splat(epsilon), square, slack)
+    nearest = plus(times_plus(two, best, square), margin)
+    other = times_plus(times_plus(two, second, square), splat(dtype(dtype(1) - dtype(4) * epsilon)), zero)
+    other = minus(other, margin)
+    upper = times(root(larger(nearest, zero)), splat(dtype(dtype(1) + rounding)))
+    lower = times(root(larger(other, zero)), splat(dtype(dtype(1) - rounding)))
+    return minus(minus(second, best), slack), upper, lower
+
+
+@jitted(inline="always")
+def scan(x, rows, first, shift, book, half_squares, reach, bounded, tile, partial, numbers, found):
+    """Find the centroid with the least score for each point of a tile; whether it is certainly the nearest.
+
+    `book` holds the negative shifted centroids by fours, column by column; `numbers` get the centroids'. If
+    something is not certain, or bounds are asked for, `found` gets: how much nearer a centroid is than any
+    other, as a difference of scores, or a number not above zero; an upper bound on its distance; and a lower
+    one on the distances of the others.
+    """
+    dtype = tile.dtype.type
+    lanes = BYTES // tile.itemsize
+    d, quads = x.shape[1], half_squares.size // QUAD
+    zero = splat(dtype(0))
+    square0, square1 = zero, zero
+    best0, best1 = splat(dtype(np.inf)), splat(dtype(np.inf))
+    second0, second1, index0, index1 = best0, best1, zero, zero
+    begin = end = 0
+    while end < d:
+        # Four columns at least, if there are.
+        begin, end = end, d if d - end < COLUMNS + 4 else end + COLUMNS
+        fill(x, rows, first, shift, begin, end, tile)
+        if d >= COLUMNS:  # rows come from many pages then, more than the hardware looks ahead in
+            ahead, column = (first, end) if end < d else (first + 2 * lanes, 0)
+            for t in range(ahead, ahead + 2 * lanes):
+                for j in range(column, min(column + COLUMNS, d), lanes):
+                    prefetch(x, rows[t], j)
+        for j in range(end - begin):
+            x0, x1 = load(tile, 2 * lanes * j), load(tile, (2 * j + 1) * lanes)
+            square0, square1 = times_plus(x0, x0, square0), times_plus(x1, x1, square1)
+        for quad in range(quads):
+            if begin == 0:
+                s00 = s01 = splat(half_squares[4 * quad])
+                s10 = s11 = splat(half_squares[4 * quad + 1])
+                s20 = s21 = splat(half_squares[4 * quad + 2])
+                s30 = s31 = splat(half_squares[4 * quad + 3])
+            else:
+                place = 8 * lanes * quad
+                s00, s01 = load(partial, place), load(partial, place + lanes)
+                s10, s11 = load(partial, place + 2 * lanes), load(partial, place + 3 * lanes)
+                s20, s21 = load(partial, place + 4 * lanes), load(partial, place + 5 * lanes)
+                s30, s31 = load(partial, place + 6 * lanes), load(partial, place + 7 * lanes)
+            place = (quad * d + begin) * QUAD
+            for j in range(end - begin):
+                x0, x1 = load(tile, 2 * lanes * j), load(tile, (2 * j + 1) * lanes)
+                c = splat(book[place])
+                s00, s01 = times_plus(x0, c, s00), times_plus(x1, c, s01)
+                c = splat(book[place + 1])
+                s10, s11 = times_plus(x0, c, s10), times_plus(x1, c, s11)
+                c = splat(book[place + 2])
+                s20, s21 = times_plus(x0, c, s20), times_plus(x1, c, s21)
+                c = splat(book[place + 3])
+                s30, s31 = times_plus(x0, c, s30), times_plus(x1, c, s31)
+                place += QUAD
+            if end < d:
+                place = 8 * lanes * quad
+                store(partial, place, s00)
+                store(partial, place + lanes, s01)
+                store(partial, place + 2 * lanes, s10)
+                store(partial, place + 3 * lanes, s11)
+                store(partial, place + 4 * lanes, s20)
+                store(partial, place + 5 * lanes, s21)
+                store(partial, place + 6 * lanes, s30)
+                store(partial, place + 7 * lanes, s31)
+                continue
+            number = splat(dtype(4 * quad))
+            second0, second1 = smaller(second0, larger(best0, s00)), smaller(second1, larger(best1, s01))
+            index0, index1 = where_less(s00, best0, number, index0), where_less(s01, best1, number, index1)
+            best0, best1 = smaller(s00, best0), smaller(s01, best1)
+            number = splat(dtype(4 * quad + 1))
+            second0, second1 = smaller(second0, larger(best0, s10)), smaller(second1, larger(best1, s11))
+            index0, index1 = where_less(s10, best0, number, index0), where_less(s11, best1, number, index1)
+            best0, best1 = smaller(s10, best0), smaller(s11, best1)
+            number = splat(dtype(4 * quad + 2))
+            second0, second1 = smaller(second0, larger(best0, s20)), smaller(second1, larger(best1, s21))
+            index0, index1 = where_less(s20, best0, number, index0), where_less(s21, best1, number, index1)
+            best0, best1 = smaller(s20, best0), smaller(s21, best1)
+            number = splat(dtype(4 * quad + 3))
+            second0, second1 = smaller(second0, larger(best0, s30)), smaller(second1, larger(best1, s31))
+            index0, index1 = where_less(s30, best0, number, index0), where_less(s31, best1, number, index1)
+            best0, best1 = smaller(s30, best0), smaller(s31, best1)
+    store_integers(numbers, 0, index0)
+    store_integers(numbers, lanes, index1)
+    certain = is_certain(best0, second0, square0, reach, d) and is_certain(best1, second1, square1, reach, d)
+    if bounded or not certain:
+        gap0, upper0, lower0 = certify(best0, second0, square0, reach, d)
+        gap1, upper1, lower1 = certify(best1, second1, square1, reach, d)
+        store(found, 0, gap0)
+        store(found, lanes, gap1)
+        store(found, 2 * lanes, upper0)
+        store(found, 3 * lanes, upper1)
+        store(found, 4 * lanes, lower0)
+        store(found, 5 * lanes, lower1)
+    return certain
+
+
+@jitted()
+def decide(x, row, exact, k, best, second, index):
+    """The nearest centroid by differences in float64, and the squares of the least two distances.
+
+    Centroids lie in lanes, `exact` holds them by eights. Products are rounded before they are added, as NumPy
+    does it: two equal distances then stay equal. The lowest index wins.
+    """
+    lanes = BYTES // 8
+    zero = splat(0.0)
+    best0, second0, index0 = splat(np.inf), splat(np.inf), zero
+    d = x.shape[1]
+    for group in range((k + lanes - 1) // lanes):
+        squares = zero
+        place = group * d * lanes
+        for j in range(d):
+            difference = minus(splat(np.float64(x[row, j])), load(exact, place))
+            squares = plus(squares, times(difference, difference))
+            place += lanes
+        second0 = smaller(second0, larger(best0, squares))
+        index0 = where_less(squares, best0, splat(np.float64(group * lanes)), index0)
+        best0 = smaller(squares, best0)
+    store(best, 0, best0)
+    store(second, 0, second0)
+    store(index, 0, index0)
+    winner, least = 0, best[0]
+    label = np.int64(index[0])
+    for lane in range(1, lanes):
+        other = np.int64(index[lane]) + lane
+        if best[lane] < least or (best[lane] == least and other < label):
+            winner, least, label = lane, best[lane], other
+    runner_up = second[winner]
+    for lane in range(lanes):
+        if lane != winner:
+            runner_up = min(runner_up, best[lane])
+    return label, least, runner_up
+
+
+@jitted(inline="always")
+def square_of(x, row, centroids, label, spare):
+    """Squared distance of a point from a centroid, in float64."""
+    total, lanes, done = 0.0, BYTES // 8, 0
+    if x.shape[1] >= lanes and x.strides[1] == x.itemsize:
+        parts = splat(0.0)
+        while done <= x.shape[1] - lanes:
+            difference = minus(load_wide(x, row, done), load_wide(centroids, label, done))
+            parts = times_plus(difference, difference, parts)
+            done += lanes
+        store(spare, 0, parts)
+        for lane in range(lanes):
+            total += spare[lane]
+    for j in range(done, x.shape[1]):
+        total += (x[row, j] - centroids[label, j]) ** 2
+    return total
+
+
+@jitted(inline="always")
+def add(sums, label, x, row, weight):
+    """Add a point to the sums of a cluster: columns, weight, and how many points have weight."""
+    d, lanes, done = x.shape[1], BYTES // 8, 0
+    if d >= lanes and x.strides[1] == x.itemsize:
+        factor = splat(weight)
+        while done <= d - lanes:
+            total = times_plus(factor, load_wide(x, row, done), load_wide(sums, label, done))
+            store_wide(sums, label, done, total)
+            done += lanes
+    for j in range(done, d):
+        sums[label, j] += weight * x[row, j]
+    sums[label, d] += weight
+    sums[label, d + 1] += (weight > 0) - (weight < 0)
