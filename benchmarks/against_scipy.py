@@ -1,6 +1,6 @@
 """`kmeans2` beside SciPy's in one run: time, memory, import time and the cost of a small call.
 
-    python benchmarks/against_scipy.py [--output benchmarks/results/NAME.md]
+    python -m benchmarks.against_scipy [--output benchmarks/results/NAME.md]
 
 Times are the best of several runs, ours and SciPy's in turn. A busy machine slows the many small products
 of ours more than SciPy's few large ones: run it on an idle one. Memory is what the process gains at its peak
@@ -8,33 +8,19 @@ over what it holds before the call.
 """
 
 import argparse
-import os
 import platform
 import subprocess
 import sys
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from scipy.cluster.vq import kmeans2 as scipy_kmeans2
 
+from benchmarks.machine import best, hardware, peak
 from xpmeans.vq import kmeans2
 
 SIZES = [(270_000, 3, 16), (200_000, 16, 64), (100_000, 128, 256)]
-
-
-def best(functions: list[Callable[[], object]], repeats: int, number: int = 1) -> list[float]:
-    """Seconds of each function, best of `repeats`, taken in turn."""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(repeats):
-        for function, taken in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            for _ in range(number):
-                function()
-            taken.append((time.perf_counter() - start) / number)
-    return [min(taken) for taken in times]
 
 
 def large() -> list[str]:
@@ -88,7 +74,7 @@ def memory() -> list[str]:
     """Peak memory of one iteration on 400,000 x 32 float32 points with 2000 centroids, by library."""
     lines = ["| library | extra memory, MiB |", "|---|---|"]
     for library in ("numpy", "torch", "jax.numpy", "dask.array"):
-        command = [sys.executable, __file__, "--memory-of", library]
+        command = [sys.executable, "-m", "benchmarks.against_scipy", "--memory-of", library]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         value = result.stdout.strip() or result.stderr.strip().splitlines()[-1]
         lines.append(f"| {library} | {value} |")
@@ -107,16 +93,7 @@ def memory_of(name: str) -> None:
     with xpmeans.array_api(True):
         kmeans2(make(points[:20_000]), make(points[:100].copy()), iter=1)  # load and compile what is needed
         data, book = make(points), make(points[:2000].copy())
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew (Linux)
-        before = status("VmRSS")
-        kmeans2(data, book, iter=1)
-    print(f"{(status('VmHWM') - before) / 1024:.0f}")
-
-
-def status(key: str) -> int:
-    """A figure of this process in KiB, as Linux tells it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+        print(f"{peak(lambda: kmeans2(data, book, iter=1)):.0f}")
 
 
 def imports() -> list[str]:
@@ -128,13 +105,6 @@ def imports() -> list[str]:
         times = [float(subprocess.check_output(command, text=True)) for _ in range(9)]
         lines.append(f"| {name} | {min(times):.0f} |")
     return lines
-
-
-def hardware() -> str:
-    """The processor and how many of its cores there are (Linux)."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{os.cpu_count()} cores of {name}"
 
 
 def main() -> None:
@@ -153,7 +123,7 @@ def main() -> None:
         "# kmeans2 beside SciPy",
         "",
         f"xpmeans {xpmeans.__version__}, SciPy {scipy.__version__}, NumPy {np.__version__}, "
-        f"Python {platform.python_version()}, {hardware()}. Made by `benchmarks/against_scipy.py`.",
+        f"Python {platform.python_version()}, {hardware()}. Made by `python -m benchmarks.against_scipy`.",
     ]
     for title, part in [
         ("10 iterations, float32, minit='matrix'", large),

@@ -22,6 +22,9 @@ def count() -> int:
 
 def run(work: Callable[[int], None], n_tasks: int) -> None:
     """Call ``work(i)`` for each i below `n_tasks`, each from whichever thread is free."""
+    if n_tasks == 1:
+        work(0)
+        return
     tasks = iter(range(n_tasks))  # `next` is atomic, for it never leaves C
     helpers = [_executor().submit(_work_off, work, tasks) for _ in range(min(count(), n_tasks) - 1)]
     try:

@@ -1,0 +1,135 @@
+"""Exact k-means by xpmeans and by its peers, in one process, on the same points, centroids and iterations.
+
+    python -m benchmarks [--output benchmarks/results/NAME.md] [--only WORD]
+
+Times are the best of several runs, everybody's in turn; a run that takes long is made once. The inertia is that
+of the centroids that come back, computed the same way for all. FAISS has no rule to end early: to convergence
+it makes as many iterations as we needed. Memory is what a process gains at its peak in one run.
+"""
+
+import argparse
+import platform
+import subprocess
+import sys
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.cases import CONVERGENCE, Case, cases
+from benchmarks.machine import best, hardware, peak, product_rate
+from benchmarks.peers import EXACT, MODULES, Run, inertia, missing, xpmeans
+
+# Seconds of a run beyond which it is not repeated, and multiplications beyond which the slowest sit out.
+LONG = 2.0
+MUCH = 3e9
+
+
+def runners(case: Case) -> dict[str, Run]:
+    """Who takes part; those that cannot, or would take minutes, do not."""
+    absent = set(missing())
+    found = {"xpmeans": xpmeans, **{name: run for name, run in EXACT.items() if name not in absent}}
+    if case.x.dtype != np.float32:
+        found.pop("FAISS", None)
+    if case.n_iter == CONVERGENCE:
+        found.pop("SciPy", None)  # it has no rule to end early, and takes longest
+    if case.x.size * len(case.init) > MUCH:
+        found.pop("SciPy", None)
+        found.pop("scikit-learn elkan", None)
+    return found
+
+
+def measured(case: Case, rates: dict[str, float]) -> tuple[list[str], float]:
+    """A row for everybody who takes part, and how many times as long as ours the fastest peer's takes."""
+    n_iter = case.n_iter
+    if n_iter == CONVERGENCE:
+        import xpmeans as ours
+
+        result = ours.kmeans(case.x, len(case.init), init=case.init, max_iter=n_iter, tol=0, empty="keep")
+        n_iter = result.n_iter
+    names, seconds, least, memory = [], [], [], []
+    for name, run in runners(case).items():
+        count = n_iter if name == "FAISS" else case.n_iter
+
+        def call(run: Run = run, count: int = count) -> object:
+            return run(case.x, case.init, count)
+
+        (first,) = best([call], 1)
+        names.append(name)
+        seconds.append(min(first, *best([call], 1 if first > LONG else 4)))
+        least.append(inertia(case.x, call()) if first < LONG else float("nan"))
+        command = [sys.executable, "-m", "benchmarks", "--memory-of", case.title, name, str(count)]
+        memory.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+    work = case.x.size * len(case.init) * n_iter
+    rows = []
+    for name, taken, found, held in zip(names, seconds, least, memory, strict=True):
+        share = work / taken / rates[case.x.dtype.name]
+        rows.append(
+            f"| {case.title if name == 'xpmeans' else ''} | {name} | {taken * 1e3:.1f} | "
+            f"{taken / seconds[0]:.2f} | {found / least[0]:.4f} | {held} | {share:.0%} |"
+        )
+    return rows, min(seconds[1:]) / seconds[0]
+
+
+def memory_of(title: str, name: str, n_iter: int) -> None:
+    """In a process of its own: print how far one run raises the peak."""
+    case = next(case for case in cases() if case.title == title)
+    run = runners(case)[name]
+    small = case.x[: 50 * len(case.init)].copy()
+    run(small, case.init, 1)  # loads and compiles what is needed
+    print(f"{peak(lambda: run(case.x, case.init, min(n_iter, 3))):.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, help="write the table there as well")
+    parser.add_argument("--only", default="", help="cases whose title has this in it")
+    parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if options.memory_of:
+        title, name, n_iter = options.memory_of
+        memory_of(title, name, int(n_iter))
+        return
+    packages = ["xpmeans", "numpy", "numba", "scikit-learn", "scipy", "faiss-cpu"]
+    absent = missing()
+    if absent:
+        packages = [
+            name
+            for name in packages
+            if name.split("-")[0].replace("scikit", "sklearn") not in {MODULES[peer] for peer in absent}
+        ]
+    rates = {dtype: product_rate(dtype) for dtype in ("float32", "float64")}
+    lines = [
+        "# Exact k-means beside its peers",
+        "",
+        f"{', '.join(f'{name} {version(name)}' for name in packages)}, Python {platform.python_version()}, "
+        f"{hardware()}. A large matrix product makes {rates['float32'] / 1e9:.0f} billion multiplications and "
+        f"additions a second in float32, {rates['float64'] / 1e9:.0f} in float64; the last column is the share "
+        "of that which n k d a iteration comes to, and can be more than all where bounds save work.",
+        *([f"Not installed here: {', '.join(absent)}."] if absent else []),
+        "",
+        "| case | library | time, ms | times ours | inertia / ours | memory, MiB | of product |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    ratios = []
+    for case in cases():
+        if options.only in case.title:
+            rows, ratio = measured(case, rates)
+            lines += rows
+            ratios.append(ratio)
+            print("\n".join(rows), flush=True)
+    mean = np.exp(np.mean(np.log(ratios)))
+    lines += [
+        "",
+        f"The fastest peer of each case takes {mean:.2f} times as long, in the geometric mean; the "
+        f"least is {min(ratios):.2f}.",
+    ]
+    print(lines[-1])
+    if options.output:
+        options.output.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
