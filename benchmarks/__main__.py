@@ -2,9 +2,9 @@
 
     python -m benchmarks [--output benchmarks/results/NAME.md] [--only WORD]
 
-Times are the best of several runs, everybody's in turn; a run that takes long is made once. The inertia is that
-of the centroids that come back, computed the same way for all. FAISS has no rule to end early: to convergence
-it makes as many iterations as we needed. Memory is what a process gains at its peak in one run.
+Times are the best of several runs, everybody's in turn; a run that takes long is made once. The inertia is
+that of the centroids that come back, computed the same way for all. FAISS has no rule to end early: to
+convergence it makes as many iterations as we needed. Memory is what a process gains at its peak in one run.
 """
 
 import argparse
@@ -106,8 +106,8 @@ def main() -> None:
         "",
         f"{', '.join(f'{name} {version(name)}' for name in packages)}, Python {platform.python_version()}, "
         f"{hardware()}. A large matrix product makes {rates['float32'] / 1e9:.0f} billion multiplications and "
-        f"additions a second in float32, {rates['float64'] / 1e9:.0f} in float64; the last column is the share "
-        "of that which n k d a iteration comes to, and can be more than all where bounds save work.",
+        f"additions a second in float32, and {rates['float64'] / 1e9:.0f} in float64. The last column is the "
+        "share of that which n k d an iteration come to; it can be more than all where bounds save work.",
         *([f"Not installed here: {', '.join(absent)}."] if absent else []),
         "",
         "| case | library | time, ms | times ours | inertia / ours | memory, MiB | of product |",
