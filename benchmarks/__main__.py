@@ -105,9 +105,9 @@ def main() -> None:
         "# Exact k-means beside its peers",
         "",
         f"{', '.join(f'{name} {version(name)}' for name in packages)}, Python {platform.python_version()}, "
-        f"{hardware()}. A large matrix product makes {rates['float32'] / 1e9:.0f} billion multiplications and "
-        f"additions a second in float32, and {rates['float64'] / 1e9:.0f} in float64. The last column is the "
-        "share of that which n k d an iteration come to; it can be more than all where bounds save work.",
+        f"{hardware()}. A large matrix product makes {rates['float32'] / 1e9:.0f} billion multiplications "
+        f"and additions a second in float32, and {rates['float64'] / 1e9:.0f} in float64. The last column "
+        "is the share of that which n k d an iteration come to; more than all where bounds save work.",
         *([f"Not installed here: {', '.join(absent)}."] if absent else []),
         "",
         "| case | library | time, ms | times ours | inertia / ours | memory, MiB | of product |",
