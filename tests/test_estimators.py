@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import re
 import subprocess
 import sys
 from typing import Any
@@ -425,6 +426,16 @@ def test_a_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert "\nIteration 1, inertia" not in capsys.readouterr().out
     KMeans(4, random_state=0).fit(X)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("tol", "how"), [(0, "strict convergence"), (1e-2, "center shift .* within tolerance")]
+)
+def test_how_it_converged(tol: float, how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # Enough points and iterations that the compiled kernel's running sums round apart from fresh ones.
+    normal = np.random.RandomState(0).normal(size=(5000, 10))
+    KMeans(3, init="random", n_init=1, random_state=42, tol=tol, verbose=1).fit(normal)
+    assert re.search(rf"Converged at iteration \d+: {how}\.", capsys.readouterr().out)
 
 
 @pytest.mark.skipif("jax" not in CHOSEN, reason="JAX is not under test")

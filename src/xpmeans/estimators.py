@@ -167,7 +167,8 @@ class KMeans(Clusterer):
                 progress.say(f"Best of {n_init} runs: {result.n_iter} iterations, inertia {result.inertia}.")
             elif self.verbose and result.converged:
                 shift = math.sqrt(float(compat.array_namespace(X).sum((result.centroids - last[0]) ** 2)))
-                how = f"center shift {shift} within tolerance" if shift else "strict convergence"
+                strict = shift == 0 or self.tol == 0  # where sums of the same points may round apart
+                how = "strict convergence" if strict else f"center shift {shift} within tolerance"
                 progress.say(f"Converged at iteration {result.n_iter}: {how}.")
         self._fitted(result.centroids)
         self.labels_, self.inertia_, self.n_iter_ = result.labels, float(result.inertia), result.n_iter
