@@ -55,6 +55,7 @@ def small_strands(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Many strands also for small problems, and bounds for all of them."""
     monkeypatch.setattr(plan, "STRAND", 1 << 10)
     monkeypatch.setattr(host, "pruning_pays", lambda *_: True)
+    monkeypatch.setattr(host, "neighbours", lambda _, k: min(4, k - 1))
     plan.strands.cache_clear()
     yield
     plan.strands.cache_clear()
@@ -74,7 +75,16 @@ LAYOUTS = {
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "uint8", "bool"])
 @pytest.mark.parametrize(
     ("n", "d", "k"),
-    [(1, 1, 1), (33, 1, 2), (500, 2, 7), (300, 7, 300), (400, 64, 9), (257, 130, 33), (200, 300, 5)],
+    [
+        (1, 1, 1),
+        (33, 1, 2),
+        (500, 2, 7),
+        (300, 7, 300),
+        (900, 3, 700),
+        (400, 64, 9),
+        (257, 130, 33),
+        (200, 300, 5),
+    ],
 )
 @pytest.mark.parametrize("weighted", [False, True])
 def test_steps_are_the_reference_kernels(
@@ -124,6 +134,28 @@ def test_hard_data(case: str, dtype: str) -> None:
         np.testing.assert_array_equal(ours.counts, theirs.counts)
 
 
+@pytest.mark.parametrize("d", [1, 2, 3, 8, 16, 20])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_near_ties_among_many(d: int, dtype: str) -> None:
+    """The best of each four centroids are compared first, and the second best may be beside the best.
+
+    Differences round in float64, in which sums of several columns can tie.
+    """
+    rng = np.random.default_rng(d)
+    book = rng.integers(0, 9, size=(701, d)).astype(dtype)
+    book[1::2] = book[:-1:2] + 2.0 ** -rng.integers(1, 60, size=(350, 1))
+    x = np.repeat(book, 3, axis=0) + rng.integers(-1, 2, size=(2103, d)) * np.finfo(dtype).eps
+    x = np.concatenate([x, (x[rng.permutation(2103)] + x) / 2]).astype(dtype)
+    _, step = bound(Host, x).step(bound(Host, x).start(x, None, make_plan(*x.shape, 701, 8)), book)
+    wide = np.longdouble
+    for i, point in enumerate(x.astype(wide)):
+        squares = ((point - book.astype(wide)) ** 2).sum(axis=1)
+        least = squares.min()
+        assert squares[step.labels[i]] <= least * (1 + (d + 4) * np.finfo(float).eps)
+        if d == 1:
+            assert step.labels[i] == np.argmin(squares.astype(float))
+
+
 @pytest.mark.parametrize("part", range(10))
 def test_pruning_changes_nothing(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifty problems a part, to convergence; every label of every step."""
@@ -144,6 +176,7 @@ def test_pruning_changes_nothing(part: int, monkeypatch: pytest.MonkeyPatch) -> 
             x = np.round(x)
         x = x.astype(rng.choice(["float32", "float64"]))
         first = x[rng.choice(n, min(n, k), replace=False)]
+        monkeypatch.setattr(host, "neighbours", lambda _, k, m=seed % 10: min(m, k - 1))
         for pruned, full, _ in side_by_side((bound(Host, x), bound(Unpruned, x)), x, first, 300):
             np.testing.assert_array_equal(pruned.labels, full.labels)
             np.testing.assert_allclose(pruned.sums, full.sums, rtol=1e-13, atol=1e-11)
@@ -152,10 +185,12 @@ def test_pruning_changes_nothing(part: int, monkeypatch: pytest.MonkeyPatch) -> 
     assert n_steps > 300
 
 
+@pytest.mark.parametrize("m", [0, 1, 5, 19])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_bounds_hold(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After each step, against distances in long double."""
+def test_bounds_hold(dtype: str, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each step, against distances in long double; whatever number of neighbours is known."""
     monkeypatch.setattr(host, "pruning_pays", lambda *_: True)
+    monkeypatch.setattr(host, "neighbours", lambda *_: m)
     x = (blobs(3000, 3, 8, spread=2.0) + 50).astype(dtype)
     kernel = bound(Host, x)
     state, book, skipped = kernel.start(x, None, make_plan(*x.shape, 20, 8)), x[:20], 0

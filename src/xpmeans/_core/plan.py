@@ -46,6 +46,8 @@ def make_plan(n: int, d: int, k: int, itemsize: int, budget: int = BUDGET) -> Pl
 STRAND = 1 << 22
 # Strands at most, whatever the number of threads, which must not change a result.
 STRANDS = 64
+# Shares of the strands for each thread.
+SHARES = 8
 # Strands that are enough.
 ENOUGH = 16
 # What the sums of all strands may take.
@@ -69,11 +71,31 @@ def strands(n: int, d: int, k: int, sums: bool = False) -> tuple[slice, ...]:
     return tuple(slice(*edge) for edge in pairwise(edges))
 
 
-def pruning_pays(n: int, d: int, k: int, share: float) -> bool:
+def shares(n_strands: int, n_threads: int) -> list[slice]:
+    """Neighbouring strands that a thread takes at once: several shares for each, in case one is held up.
+
+    To hand one over takes 5 us, which a strand of points that all stay where they are does not.
+    """
+    count = min(n_strands, SHARES * n_threads)
+    edges = [n_strands * i // count for i in range(count + 1)]
+    return [slice(*edge) for edge in pairwise(edges)]
+
+
+# Neighbours of a centroid; with 31 bounds leave hardly fewer points open.
+NEIGHBOURS = 16
+
+
+def neighbours(n: int, k: int) -> int:
+    """How many neighbours of each centroid to know: none if finding them takes more than 5 % of a scan."""
+    return min(NEIGHBOURS, k - 1) if n >= 256 * k else 0
+
+
+def pruning_pays(n: int, d: int, k: int, itemsize: int, share: float) -> bool:
     """Whether bounds save work in a step that would still look at this share of the points.
 
-    In cycles. To scan a point takes (d + 5) / 32 of them for each centroid, and some to bring it there; to
-    move its bounds takes 16, and to see how the centroids moved about 100,000 for a start.
+    In cycles. To scan a point takes (d + 5) / 32 of them for each centroid in float32, twice that in float64,
+    and some to bring it there; to move its bounds takes 16, and to see how the centroids moved about 100,000
+    for a start.
     """
-    scan = k * (d + 5) / 32 + d / 4
+    scan = itemsize / 4 * (k * (d + 5) / 32 + d / 4)
     return n * (scan * (1 - share) - 16) > 100_000 + k * scan

@@ -12,15 +12,20 @@ from numba.np.numpy_support import from_dtype
 
 from xpmeans._kernels.lanes import (
     BYTES,
-    all_less,
     jitted,
+    larger,
     load,
+    load_columns,
     load_wide,
     minus,
+    not_less,
+    plus,
     smaller,
     splat,
     store,
+    times,
     times_plus,
+    where_less,
 )
 from xpmeans._kernels.tile import BLOCK_VECTORS, COLUMNS, QUAD, add, decide, scan, square_of
 
@@ -30,33 +35,64 @@ ROWS = 2048
 NUMBERS = 1 << 17
 
 
+@jitted(inline="always")
+def lowered(lower, high, farthest, nearby, outside, inward):
+    """A lower bound on the distances from other centroids, once these have moved; `high` is the upper one.
+
+    Either no other centroid has come nearer than the farthest moved. Or a neighbour of the own one has, by no
+    more than these moved, or else the nearest is no neighbour, and as far away as that leaves it.
+    """
+    near = smaller(minus(lower, nearby), minus(outside, high))
+    return times(larger(minus(lower, farthest), near), inward)
+
+
 @jitted()
-def keep(upper, lower, before, drift, first, last, rows):
-    """Move the bounds along with the centroids; the rows that they leave open, and how many."""
-    dtype = upper.dtype.type
+def keep(upper, lower, before, drift, farthest, first, last, rows):
+    """Move the bounds along with the centroids; the rows that they leave open, and how many.
+
+    The bounds of these stay as they are.
+    """
+    dtype, lanes = upper.dtype.type, BYTES // upper.itemsize
     rounding = dtype(2) * np.finfo(upper.dtype).eps
+    outward, inward = splat(dtype(dtype(1) + rounding)), splat(dtype(dtype(1) - rounding))
+    most = splat(farthest)
     n_open = 0
-    for i in range(first, last):
-        label = before[i]
-        upper[i] = (upper[i] + drift[label, 0]) * (dtype(1) + rounding)
-        lower[i] = (lower[i] - drift[label, 1]) * (dtype(1) - rounding)
+    for i in range(first, last - lanes + 1, lanes):
+        moved, half_gap, nearby, outside = load_columns(drift, before, i, 0, 4)
+        old_high, old_low = load(upper, i), load(lower, i)
+        high = times(plus(old_high, moved), outward)
+        low = lowered(old_low, high, most, nearby, outside, inward)
+        limit = larger(low, half_gap)
+        store(upper, i, where_less(high, limit, high, old_high))
+        store(lower, i, where_less(high, limit, low, old_low))
+        is_open = not_less(high, limit)
+        if is_open:
+            for lane in range(lanes):
+                rows[n_open] = i + lane
+                n_open += is_open >> lane & 1
+    for i in range(last - (last - first) % lanes, last):
         rows[n_open] = i
-        n_open += upper[i] >= max(lower[i], drift[label, 2])
+        n_open += 1
     return n_open
 
 
 @jitted()
-def tighten(x, upper, lower, before, drift, centroids, n_kept, rows, spare):
+def tighten(x, upper, lower, before, drift, farthest, centroids, n_kept, rows, spare):
     """Measure the distances from the own centroids; the rows that are still open, and how many."""
     dtype = upper.dtype.type
+    rounding = dtype(2) * np.finfo(upper.dtype).eps
     n_open = 0
     for t in range(n_kept):
         i = rows[t]
         label = before[i]
+        own = drift[label]
         square = square_of(x, i, centroids, label, spare)
-        upper[i] = dtype(np.sqrt(square)) * (dtype(1) + dtype(4) * np.finfo(upper.dtype).eps)
+        high = dtype(np.sqrt(square)) * (dtype(1) + dtype(2) * rounding)
+        near = min(lower[i] - own[2], own[3] - high)
+        low = max(lower[i] - farthest, near) * (dtype(1) - rounding)
         rows[n_open] = i
-        n_open += upper[i] >= max(lower[i], drift[label, 2])
+        n_open += high >= max(low, own[1])
+        upper[i], lower[i] = high, low
     return n_open
 
 
@@ -83,14 +119,12 @@ def move(x, weights, before, labels, rows, n_rows, sums):
     return n_changed
 
 
-def walk(
-    x, weights, before, labels, upper, lower, book, half_squares, reach, exact, centroids, shift, drift, sums
-):
-    """Label points; how many changed their cluster, and if there is room in `sums`, what that adds to these.
-
-    `before` are labels, or -1; `drift` tells for each cluster how far its centroid has moved, how far any
-    other one has, and half its distance from the nearest other. Without rows of it every point is looked at.
-    """
+@jitted()
+def walk_strand(
+    x, weights, before, labels, upper, lower, book, half_squares, reach, exact, centroids, shift,
+    drift, farthest, sums,
+):  # fmt: skip
+    """Label the points of one strand; how many changed their cluster."""
     m, d = x.shape
     k = centroids.shape[0]
     dtype = reach.dtype.type
@@ -109,8 +143,8 @@ def walk(
         n_open = stop - start
         if drift.size > 0:
             labels[start:stop] = before[start:stop]
-            n_open = keep(upper, lower, before, drift, start, stop, rows)
-            n_open = tighten(x, upper, lower, before, drift, centroids, n_open, rows, lanes[0])
+            n_open = keep(upper, lower, before, drift, farthest, start, stop, rows)
+            n_open = tighten(x, upper, lower, before, drift, farthest, centroids, n_open, rows, lanes[0])
         else:
             for t in range(n_open):
                 rows[t] = start + t
@@ -139,6 +173,23 @@ def walk(
                     lower[i] = dtype(np.sqrt(runner_up)) * (dtype(1) - rounding)
         n_changed += move(x, weights, before, labels, rows, n_open, sums)
     return n_changed
+
+
+def walk(
+    x, weights, before, labels, upper, lower, edges, book, half_squares, reach, exact, centroids, shift,
+    drift, farthest, sums, n_changed,
+):  # fmt: skip
+    """Label points, strand by strand; how many changed their cluster, and what that adds to the sums.
+
+    A strand lies between two `edges`, and has a table of `sums` to itself, if there is room in them. `before`
+    are labels, or -1. For `drift` and `farthest` see `drifts`; without rows of it every point is looked at.
+    """
+    for strand in range(n_changed.size):
+        part = slice(edges[strand], edges[strand + 1])
+        n_changed[strand] = walk_strand(
+            x[part], weights[part], before[part], labels[part], upper[part], lower[part],
+            book, half_squares, reach, exact, centroids, shift, drift, farthest, sums[strand],
+        )  # fmt: skip
 
 
 def prepare(centroids, shift, quads, half_squares, exact, reach):
@@ -182,35 +233,75 @@ def repeat(centroids, order, half_squares):
     return found
 
 
-def drifts(new, old, gaps, upper, lower, labels, step, drift):
-    """How far centroids moved, the farthest of the others, half the gap; rounded outwards.
+def neighbours(exact, centroids, first, last, near, gaps, outside):
+    """Bring the neighbours of some centroids up to date: no more than all of them are exchanged.
 
-    The share of every `step`-th point that bounds moved by that would leave open.
+    How far the nearest other centroid is away, and the nearest that is no neighbour; rounded inwards.
+    Centroids lie in lanes, `exact` holds them by eights.
+    """
+    lanes = BYTES // 8
+    d, n_near = centroids.shape[1], near.shape[1]
+    squares, inside = np.empty(exact.size // d), np.empty(n_near)
+    inward = 1 - (d + 8) * np.finfo(np.float64).eps
+    for i in range(first, last):
+        for group in range(squares.size // lanes):
+            total = splat(0.0)
+            place = group * d * lanes
+            for j in range(d):
+                difference = minus(splat(centroids[i, j]), load(exact, place))
+                total = times_plus(difference, difference, total)
+                place += lanes
+            store(squares, group * lanes, total)
+        squares[i] = np.inf
+        for s in range(n_near):
+            inside[s] = squares[near[i, s]]
+            squares[near[i, s]] = np.inf
+        for _ in range(n_near):
+            nearest, farthest = np.argmin(squares), np.argmax(inside)
+            if not squares[nearest] < inside[farthest]:
+                break
+            squares[near[i, farthest]] = inside[farthest]
+            inside[farthest] = squares[nearest]
+            squares[nearest] = np.inf
+            near[i, farthest] = nearest
+        rest = np.min(squares)
+        outside[i] = np.sqrt(rest) * inward
+        gaps[i] = np.sqrt(min(np.min(inside), rest)) * inward
+
+
+def drifts(new, old, near, gaps, outside, upper, lower, labels, step, drift):
+    """What moving centroids do to bounds, rounded outwards.
+
+    For each cluster: how far its centroid has moved, half the gap to the nearest other, how far any neighbour
+    has moved, and how far the nearest that is no neighbour is away. How far any centroid has moved, and the
+    share of every `step`-th point that all this leaves open.
     """
     dtype = drift.dtype.type
     outward = 1 + 4 * np.float64(np.finfo(drift.dtype).eps)
+    inward = 1 - 4 * np.float64(np.finfo(drift.dtype).eps)
     k, d = new.shape
-    first, second, farthest = 0.0, 0.0, 0
     moved = np.empty(k)
     for i in range(k):
         total = 0.0
         for j in range(d):
             total += (new[i, j] - old[i, j]) ** 2
         moved[i] = np.sqrt(total) * outward
-        if moved[i] > first:
-            first, second, farthest = moved[i], first, i
-        else:
-            second = max(second, moved[i])
+    farthest = dtype(np.max(moved) * outward)
     for i in range(k):
+        nearby = 0.0
+        for s in range(near.shape[1]):
+            nearby = max(nearby, moved[near[i, s]])
         drift[i, 0] = moved[i] * outward
-        drift[i, 1] = (second if i == farthest else first) * outward
-        drift[i, 2] = gaps[i] / dtype(2)
+        drift[i, 1] = gaps[i] / 2 * inward
+        drift[i, 2] = nearby * outward
+        drift[i, 3] = outside[i] * inward
     n_looked_at = n_open = 0
     for i in range(0, labels.size, step):
         own = drift[labels[i]]
+        high = upper[i] + own[0]
         n_looked_at += 1
-        n_open += upper[i] + own[0] >= max(lower[i] - own[1], own[2])
-    return n_open / n_looked_at
+        n_open += high >= max(lower[i] - farthest, min(lower[i] - own[2], own[3] - high), own[1])
+    return farthest, n_open / n_looked_at
 
 
 def add_up(parts, totals, lacks):
@@ -265,7 +356,7 @@ def potentials(x, mass, nearest, labels, candidates, safe, spare, totals):
         total = splat(0.0)
         for i in range(x.shape[0]):
             now = splat(nearest[i])
-            if not all_less(now, load_wide(safe, labels[i], group * lanes)):
+            if not_less(now, load_wide(safe, labels[i], group * lanes)):
                 squares = splat(0.0)
                 place = group * d * lanes
                 for j in range(d):
@@ -327,16 +418,20 @@ def compiled(name: str, dtype: str) -> Any:
     wide, column = types.Array(types.float64, 1, "C", readonly=True), types.Array(types.float64, 1, "C")
     table, tables = types.Array(types.float64, 2, "C"), types.Array(types.float64, 3, "C")
     labels, order = types.Array(types.int32, 1, "C"), types.Array(types.int64, 1, "C")
+    numbers = types.Array(types.int32, 2, "C")
     signature = {
-        "walk": types.int64(
-            *(points, wide, labels, labels, vector, vector, vector, vector, vector, column, table, vector),
-            *(bounds, table),
+        "walk": types.void(
+            *(points, wide, labels, labels, vector, vector, order, vector, vector, vector, column, table),
+            *(vector, bounds, number, tables, order),
         ),
+        "neighbours": types.void(column, table, types.int64, types.int64, numbers, column, column),
         "sum_up": types.void(points, wide, labels, labels, table),
         "squares": types.void(points, labels, table, column),
         "prepare": column(table, vector, vector, vector, column, vector),
         "repeat": types.boolean(table, order, vector),
-        "drifts": types.float64(table, table, vector, vector, vector, labels, types.int64, bounds),
+        "drifts": types.Tuple((number, types.float64))(
+            *(table, table, numbers, column, column, vector, vector, labels, types.int64, bounds)
+        ),
         "potentials": types.void(points, wide, wide, labels, column, table, column, column),
         "safe_from": types.void(table, table, table),
         "lower": types.float64(points, wide, table, types.int64, column, column, labels),

@@ -6,7 +6,9 @@ together in the order of the strands, so that the number of threads changes noth
 Bounds. From the second step on a point is looked at only if its centroid may no longer be the nearest. The
 kernel keeps an upper bound on each point's distance from its own centroid and a lower bound on the distance
 from any other one, and widens them by what the centroids have moved (Hamerly, "Making k-means even faster",
-SDM 2010). Bounds are rounded outwards, so that no label depends on them.
+SDM 2010). Of the others it tells a few neighbours of the own centroid from the rest, which is too far away to
+matter: what the neighbours have moved is often a fraction of what the most restless centroid has. Bounds are
+rounded outwards, so that no label depends on them.
 
 Sums. Points that change their cluster are taken from one sum and added to the other. What the sums round to
 then depends on the steps before, by a unit in the last place or so of the largest point that was ever added;
@@ -19,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpmeans._core.plan import Plan, pruning_pays, strands
+from xpmeans._core.plan import Plan, neighbours, pruning_pays, shares, strands
 from xpmeans._core.precision import Precision
 from xpmeans._kernels import Step, threads
 from xpmeans._kernels.compiled import compiled
@@ -63,6 +65,7 @@ class Last(NamedTuple):
     lower: Any
     totals: Any  # (2, k, d + 2) sums of columns, weights and points, and what these lack by rounding
     age: int  # steps since they were made from all points
+    near: Any  # (k, m) int32, some others near each centroid
 
 
 class State(NamedTuple):
@@ -102,7 +105,7 @@ class Host:
         k, d = book.plain.shape
         if last is not None and last.book.plain.shape != book.plain.shape:
             last = None  # `kmeans` drops centroids on the way
-        before, labels, upper, lower, parts, n_changed = _pass(state, book, last)
+        before, labels, upper, lower, near, parts, n_changed = _pass(state, book, last)
         if last is not None and not n_changed and last.age == 0:
             totals, age = last.totals, 0
         else:
@@ -114,7 +117,7 @@ class Host:
                 parts = _sums(state, np.full_like(labels, -1), labels, k)
             compiled("add_up", "d")(parts, *totals)
         sums = totals[0] + totals[1]
-        state = state._replace(last=Last(book, labels, before, upper, lower, totals, age))
+        state = state._replace(last=Last(book, labels, before, upper, lower, totals, age, near))
         return state, Step(labels, sums[:, :d], sums[:, d], n_changed=n_changed)
 
     def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:
@@ -140,23 +143,33 @@ class Host:
 
 
 def _pass(state: State, book: Book, last: Last | None, sums: bool = True) -> tuple[Any, ...]:
-    """Labels before and now, bounds, what the sums change by, and how many points changed their cluster."""
+    """Labels before and now, bounds, neighbours, what the sums change by, and how many points changed."""
     (n, d), k, dtype = state.x.shape, book.plain.shape[0], state.shift.dtype
-    drift = np.empty((0, 3), dtype)
+    drift, farthest = np.empty((0, 4), dtype), dtype.type(0)
     if last is None:
         before, labels = np.full(n, -1, np.int32), np.empty(n, np.int32)
-        size = n if sums and pruning_pays(n, d, k, 0.0) else 0
+        size = n if sums and pruning_pays(n, d, k, dtype.itemsize, 0.0) else 0
         upper, lower = np.empty(size, dtype), np.empty(size, dtype)
+        m = neighbours(n, k)
+        near = ((np.arange(k)[:, None] + np.arange(1, m + 1)) % k).astype(np.int32)
     else:
-        before, labels, upper, lower = last.labels, last.before, last.upper, last.lower
+        before, labels, upper, lower, near = last.labels, last.before, last.upper, last.lower, last.near
         if upper.size and not (last.book.repeats or book.repeats):  # repeats have no bounds
-            drift = _drift(state, book, last)
-    parts, n_changed = _walk(state, book, before, labels, upper, lower, drift, sums)
-    return before, labels, upper, lower, parts, n_changed
+            drift, farthest = _drift(state, book, last)
+    parts, n_changed = _walk(state, book, before, labels, upper, lower, drift, farthest, sums)
+    return before, labels, upper, lower, near, parts, n_changed
 
 
 def _walk(
-    state: State, book: Book, before: Any, labels: Any, upper: Any, lower: Any, drift: Any, sums: bool
+    state: State,
+    book: Book,
+    before: Any,
+    labels: Any,
+    upper: Any,
+    lower: Any,
+    drift: Any,
+    farthest: Any,
+    sums: bool,
 ) -> tuple[Any, int]:
     """Let the threads walk over all strands: what the sums change by, and how many points changed."""
     (n, d), k = state.x.shape, book.plain.shape[0]
@@ -164,17 +177,22 @@ def _walk(
     together = sums and len(strands(n, d, k, sums=True)) == len(parts)
     deltas = np.zeros((len(parts), k if together else 0, d + 2))
     n_changed = np.zeros(len(parts), np.int64)
+    edges = np.array([0, *(part.stop for part in parts)])
     walk = compiled("walk", state.shift.dtype.char)
+    tasks = shares(len(parts), threads.count())
 
     def work(i: int) -> None:
-        rows = parts[i]
-        n_changed[i] = walk(
+        strand = tasks[i]
+        first, last = edges[strand.start], edges[strand.stop]
+        rows = slice(first, last)
+        walk(
             *(state.points(rows), state.weights[rows], before[rows], labels[rows]),
-            *(upper[rows], lower[rows], book.quads, book.half_squares, book.reach, book.exact, book.plain),
-            *(state.shift, drift, deltas[i]),
+            *(upper[rows], lower[rows], edges[strand.start : strand.stop + 1] - first),
+            *(book.quads, book.half_squares, book.reach, book.exact, book.plain, state.shift, drift),
+            *(farthest, deltas[strand], n_changed[strand]),
         )
 
-    threads.run(work, len(parts))
+    threads.run(work, len(tasks))
     if sums and not together:
         deltas = _sums(state, before, labels, k)
     return deltas, int(n_changed.sum())
@@ -192,25 +210,26 @@ def _book(centroids: Any, shift: Any) -> Book:
     return Book(plain, quads, half_squares, reach, exact, repeats)
 
 
-def _drift(state: State, book: Book, last: Last) -> Any:
-    """What `walk` needs to know of how the centroids moved.
+def _drift(state: State, book: Book, last: Last) -> tuple[Any, Any]:
+    """How the centroids moved, for `walk`: see `compiled.drifts`.
 
     No rows if a sample of the points says that most would be looked at anyway.
     """
-    dtype = state.shift.dtype
     n, (k, d) = state.x.shape[0], book.plain.shape
-    none = np.empty((0, 3), dtype)
-    points = book.plain.astype(dtype)
-    if not (points == book.plain).all():  # the caller's centroids, in another dtype
-        return none
-    gaps, labels = np.empty(k, dtype), np.full(k, -1, np.int32)
-    own = State(points, np.empty(0), state.shift)
-    _walk(own, book, labels, np.empty_like(labels), np.empty_like(gaps), gaps, none, sums=False)
-    drift = np.empty((k, 3), dtype)
-    share = compiled("drifts", dtype.char)(
-        *(book.plain, last.book.plain, gaps, last.upper, last.lower, last.labels, -(-n // SAMPLE), drift)
+    near, gaps, outside = last.near, np.zeros(k), np.zeros(k)
+    if near.size:
+        find, parts = compiled("neighbours", "d"), strands(k, d, k)
+
+        def work(i: int) -> None:
+            find(book.exact, book.plain, parts[i].start, parts[i].stop, near, gaps, outside)
+
+        threads.run(work, len(parts))
+    drift = np.empty((k, 4), state.shift.dtype)
+    farthest, share = compiled("drifts", drift.dtype.char)(
+        *(book.plain, last.book.plain, near, gaps, outside),
+        *(last.upper, last.lower, last.labels, -(-n // SAMPLE), drift),
     )
-    return drift if pruning_pays(n, d, k, share) else none
+    return drift if pruning_pays(n, d, k, drift.itemsize, share) else drift[:0], farthest
 
 
 def _sums(state: State, before: Any, labels: Any, k: int) -> Any:

@@ -96,15 +96,14 @@ def store_integers(_, array, start, vector):
 
 
 @intrinsic
-def all_less(_, a, b):
-    """Whether `a` is less than `b` in every lane."""
+def not_less(_, a, b):
+    """The lanes where `a` is not less than `b`, as the bits of an integer."""
 
     def generate(_context, builder, _signature, arguments):
-        less = builder.fcmp_ordered("<", *arguments)
-        bits = ir.IntType(a.lanes)
-        return builder.icmp_unsigned("==", builder.bitcast(less, bits), bits(-1))
+        less = builder.not_(builder.fcmp_ordered("<", *arguments))
+        return builder.zext(builder.bitcast(less, ir.IntType(a.lanes)), ir.IntType(64))
 
-    return types.boolean(a, b), generate
+    return types.int64(a, b), generate
 
 
 @intrinsic(prefer_literal=True)
