@@ -133,6 +133,7 @@ def walk_strand(
     tile = np.empty(block * min(d, COLUMNS + 4), reach.dtype)
     partial = np.empty(block * half_squares.size if d >= COLUMNS + 4 else 0, reach.dtype)
     found, numbers = np.empty(3 * block, reach.dtype), np.empty(block, np.int32)
+    places = np.empty_like(numbers)
     lanes = np.empty((3, BYTES // 8), np.float64)
     together = max(block, min(ROWS, NUMBERS // d))
     rows = np.empty(together + 2 * block, np.int32)
@@ -153,7 +154,19 @@ def walk_strand(
         for first in range(0, n_open, block):
             last = min(first + block, n_open)
             certain = scan(
-                x, rows, first, shift, book, half_squares, reach, bounded, tile, partial, numbers, found
+                x,
+                rows,
+                first,
+                shift,
+                book,
+                half_squares,
+                reach,
+                bounded,
+                tile,
+                partial,
+                numbers,
+                places,
+                found,
             )
             for t in range(first, last):
                 labels[rows[t]] = numbers[t - first]

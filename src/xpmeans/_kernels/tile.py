@@ -36,9 +36,9 @@ from xpmeans._kernels.lanes import (
 # multiply and add, with results four cycles later, and they leave registers free on AVX2.
 BLOCK_VECTORS = 2
 QUAD = 4
-# Centroids from which on, and 20 more a column, only the best of each four is kept at first: a score then
-# costs two operations beside its product, not five, and a point some 30 ns in the end.
-IN_QUADS = 256
+# Centroids, times columns and three, from which on only the best of each four is kept at first: a score then
+# costs two operations beside its product, not five, and a point a few ns a column in the end.
+IN_QUADS = 12
 # Columns of a tile. 16 KiB stay in the first-level cache, beside the centroids' columns.
 COLUMNS = 128
 
@@ -121,35 +121,31 @@ def certify(best, second, square, reach, d):
     return minus(minus(second, best), slack), upper, lower
 
 
-@jitted()
-def look_into(tile, book, half_squares, d, numbers, second):
+@jitted(inline="always")
+def look_into(tile, start, book, half_squares, quads, places, index, second):
     """Which centroid of its best four is the nearest to each point, and the second best score of all."""
-    size = numbers.size
-    for i in range(size):
-        quad = numbers[i]
-        place = quad * d * QUAD
-        s0, s1 = half_squares[4 * quad], half_squares[4 * quad + 1]
-        s2, s3 = half_squares[4 * quad + 2], half_squares[4 * quad + 3]
-        for j in range(d):
-            x = tile[j * size + i]
-            s0 += x * book[place]
-            s1 += x * book[place + 1]
-            s2 += x * book[place + 2]
-            s3 += x * book[place + 3]
-            place += QUAD
-        first, other = (1, s0) if s1 < s0 else (0, s1)
-        best = min(s0, s1)
-        third, fourth = min(s2, s3), max(s2, s3)
-        if third < best:
-            first, other = 3 if s3 < s2 else 2, min(best, fourth)
-        else:
-            other = min(other, third)
-        numbers[i] = 4 * quad + first
-        second[i] = min(second[i], other)
+    dtype, lanes, d = tile.dtype.type, BYTES // tile.itemsize, book.shape[0] // half_squares.shape[0]
+    s0, s1, s2, s3 = load_columns(half_squares, quads, start, 0, 4)
+    for j in range(d):
+        for i in range(start, start + lanes):
+            places[i] = quads[i] * d + j
+        x = load(tile, 2 * lanes * j + start)
+        c0, c1, c2, c3 = load_columns(book, places, start, 0, 4)
+        s0, s1, s2, s3 = (
+            times_plus(x, c0, s0),
+            times_plus(x, c1, s1),
+            times_plus(x, c2, s2),
+            times_plus(x, c3, s3),
+        )
+    low, high = smaller(s0, s1), smaller(s2, s3)
+    left = where_less(s1, s0, splat(dtype(1)), splat(dtype(0)))
+    right = where_less(s3, s2, splat(dtype(3)), splat(dtype(2)))
+    other = smaller(larger(low, high), smaller(larger(s0, s1), larger(s2, s3)))
+    return times_plus(splat(dtype(4)), index, where_less(high, low, right, left)), smaller(second, other)
 
 
 @jitted(inline="always")
-def scan(x, rows, first, shift, book, half_squares, reach, bounded, tile, partial, numbers, found):
+def scan(x, rows, first, shift, book, half_squares, reach, bounded, tile, partial, numbers, places, found):
     """Find the centroid with the least score for each point of a tile; whether it is certainly the nearest.
 
     `book` holds the negative shifted centroids by fours, column by column; `numbers` get the centroids'. If
@@ -160,7 +156,7 @@ def scan(x, rows, first, shift, book, half_squares, reach, bounded, tile, partia
     dtype = tile.dtype.type
     lanes = BYTES // tile.itemsize
     d, quads = x.shape[1], half_squares.size // QUAD
-    in_quads = half_squares.size > IN_QUADS + 20 * d and d < COLUMNS
+    in_quads = half_squares.size > IN_QUADS * (d + 3) and d < COLUMNS
     zero = splat(dtype(0))
     square0, square1 = zero, zero
     best0, best1 = splat(dtype(np.inf)), splat(dtype(np.inf))
@@ -242,13 +238,14 @@ def scan(x, rows, first, shift, book, half_squares, reach, bounded, tile, partia
             second0, second1 = smaller(second0, larger(best0, s30)), smaller(second1, larger(best1, s31))
             index0, index1 = where_less(s30, best0, number, index0), where_less(s31, best1, number, index1)
             best0, best1 = smaller(s30, best0), smaller(s31, best1)
+    if in_quads:
+        store_integers(numbers, 0, index0)
+        store_integers(numbers, lanes, index1)
+        fours, halves = book.reshape((quads * d, QUAD)), half_squares.reshape((quads, QUAD))
+        index0, second0 = look_into(tile, 0, fours, halves, numbers, places, index0, second0)
+        index1, second1 = look_into(tile, lanes, fours, halves, numbers, places, index1, second1)
     store_integers(numbers, 0, index0)
     store_integers(numbers, lanes, index1)
-    if in_quads:
-        store(found, 0, second0)
-        store(found, lanes, second1)
-        look_into(tile, book, half_squares, d, numbers, found)
-        second0, second1 = load(found, 0), load(found, lanes)
     certain = is_certain(best0, second0, square0, reach, d) and is_certain(best1, second1, square1, reach, d)
     if bounded or not certain:
         gap0, upper0, lower0 = certify(best0, second0, square0, reach, d)
