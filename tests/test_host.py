@@ -55,6 +55,7 @@ def small_strands(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Many strands also for small problems, and bounds for all of them."""
     monkeypatch.setattr(plan, "STRAND", 1 << 10)
     monkeypatch.setattr(host, "pruning_pays", lambda *_: True)
+    monkeypatch.setattr(host, "windows_pay", lambda *_: True)
     monkeypatch.setattr(host, "neighbours", lambda _, k: min(4, k - 1))
     plan.strands.cache_clear()
     yield
@@ -177,6 +178,7 @@ def test_pruning_changes_nothing(part: int, monkeypatch: pytest.MonkeyPatch) -> 
         x = x.astype(rng.choice(["float32", "float64"]))
         first = x[rng.choice(n, min(n, k), replace=False)]
         monkeypatch.setattr(host, "neighbours", lambda _, k, m=seed % 10: min(m, k - 1))
+        monkeypatch.setattr(host, "windows_pay", lambda *_, even=seed % 2 == 0: even)
         for pruned, full, _ in side_by_side((bound(Host, x), bound(Unpruned, x)), x, first, 300):
             np.testing.assert_array_equal(pruned.labels, full.labels)
             np.testing.assert_allclose(pruned.sums, full.sums, rtol=1e-13, atol=1e-11)
@@ -186,10 +188,12 @@ def test_pruning_changes_nothing(part: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("m", [0, 1, 5, 19])
+@pytest.mark.parametrize("windows", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_bounds_hold(dtype: str, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds_hold(dtype: str, windows: bool, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """After each step, against distances in long double; whatever number of neighbours is known."""
     monkeypatch.setattr(host, "pruning_pays", lambda *_: True)
+    monkeypatch.setattr(host, "windows_pay", lambda *_: windows)
     monkeypatch.setattr(host, "neighbours", lambda *_: m)
     x = (blobs(3000, 3, 8, spread=2.0) + 50).astype(dtype)
     kernel = bound(Host, x)

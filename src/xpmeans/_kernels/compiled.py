@@ -33,6 +33,8 @@ from xpmeans._kernels.tile import BLOCK_VECTORS, COLUMNS, QUAD, add, decide, sca
 # numbers that these may have: half a MiB is still in the second-level cache when the sums are made.
 ROWS = 2048
 NUMBERS = 1 << 17
+# How many times as far as a point's own centroid the window into the others reaches.
+MARGIN = 1.5
 
 
 @jitted(inline="always")
@@ -120,9 +122,47 @@ def move(x, weights, before, labels, rows, n_rows, sums):
 
 
 @jitted()
+def line_up(x, axis, rows, n_rows, lined, counts):
+    """Put rows in the order of one coordinate, up to a fraction of its range, by counting."""
+    low = high = x[rows[0], axis]
+    for t in range(n_rows):
+        low, high = min(low, x[rows[t], axis]), max(high, x[rows[t], axis])
+    scale = (counts.size - 2) / (high - low) if high > low else 0.0
+    counts[:] = 0
+    for t in range(n_rows):
+        counts[int((x[rows[t], axis] - low) * scale) + 1] += 1
+    for bucket in range(1, counts.size):
+        counts[bucket] += counts[bucket - 1]
+    for t in range(n_rows):
+        bucket = int((x[rows[t], axis] - low) * scale)
+        lined[counts[bucket]] = rows[t]
+        counts[bucket] += 1
+    rows[:n_rows] = lined[:n_rows]
+
+
+@jitted()
+def window(x, axis, upper, keys, rows, first, last):
+    """Which fours of centroids may hold the nearest to some points, by one coordinate; how far others are.
+
+    These are farther away in that coordinate than a point's own centroid is, and some more, so that the
+    bounds of the points last.
+    """
+    low = high = np.float64(x[rows[first], axis])
+    width = 0.0
+    for t in range(first, last):
+        key = np.float64(x[rows[t], axis])
+        low, high, width = min(low, key), max(high, key), max(width, np.float64(upper[rows[t]]))
+    width *= MARGIN
+    beyond = width + 4 * np.finfo(np.float64).eps * max(abs(low), abs(high))  # these edges are rounded
+    begin = np.searchsorted(keys, low - beyond, side="left")
+    end = np.searchsorted(keys, high + beyond, side="right")
+    return begin // QUAD, (end + QUAD - 1) // QUAD, width
+
+
+@jitted()
 def walk_strand(
-    x, weights, before, labels, upper, lower, book, half_squares, reach, exact, centroids, shift,
-    drift, farthest, sums,
+    x, weights, before, labels, upper, lower, book, half_squares, order, keys, axis, reach, exact, centroids,
+    shift, drift, farthest, sums,
 ):  # fmt: skip
     """Label the points of one strand; how many changed their cluster."""
     m, d = x.shape
@@ -137,6 +177,7 @@ def walk_strand(
     lanes = np.empty((3, BYTES // 8), np.float64)
     together = max(block, min(ROWS, NUMBERS // d))
     rows = np.empty(together + 2 * block, np.int32)
+    lined, counts = np.empty(together, np.int32), np.empty(130, np.int64)
     bounded = upper.size > 0
     n_changed = 0
     for start in range(0, m, together):
@@ -151,29 +192,23 @@ def walk_strand(
                 rows[t] = start + t
         for t in range(n_open, n_open + 2 * block):  # fills up the last tile, and one to look ahead to
             rows[t] = rows[max(n_open - 1, 0)]
+        if axis >= 0 and n_open > block:
+            line_up(x, axis, rows, n_open, lined, counts)
         for first in range(0, n_open, block):
             last = min(first + block, n_open)
+            from_quad, to_quad, width = 0, half_squares.size // QUAD, np.inf
+            if axis >= 0:
+                from_quad, to_quad, width = window(x, axis, upper, keys, rows, first, last)
             certain = scan(
-                x,
-                rows,
-                first,
-                shift,
-                book,
-                half_squares,
-                reach,
-                bounded,
-                tile,
-                partial,
-                numbers,
-                places,
-                found,
-            )
+                x, rows, first, shift, book, half_squares, from_quad, to_quad, reach, bounded, tile, partial,
+                numbers, places, found,
+            )  # fmt: skip
             for t in range(first, last):
-                labels[rows[t]] = numbers[t - first]
+                labels[rows[t]] = order[numbers[t - first]]
             if bounded:
                 for t in range(first, last):
                     upper[rows[t]] = found[block + t - first]
-                    lower[rows[t]] = found[2 * block + t - first]
+                    lower[rows[t]] = min(found[2 * block + t - first], dtype(width) * (dtype(1) - rounding))
             if certain:
                 continue
             for t in range(first, last):
@@ -189,8 +224,8 @@ def walk_strand(
 
 
 def walk(
-    x, weights, before, labels, upper, lower, edges, book, half_squares, reach, exact, centroids, shift,
-    drift, farthest, sums, n_changed,
+    x, weights, before, labels, upper, lower, edges, book, half_squares, order, keys, axis, reach, exact,
+    centroids, shift, drift, farthest, sums, n_changed,
 ):  # fmt: skip
     """Label points, strand by strand; how many changed their cluster, and what that adds to the sums.
 
@@ -201,11 +236,12 @@ def walk(
         part = slice(edges[strand], edges[strand + 1])
         n_changed[strand] = walk_strand(
             x[part], weights[part], before[part], labels[part], upper[part], lower[part],
-            book, half_squares, reach, exact, centroids, shift, drift, farthest, sums[strand],
+            book, half_squares, order, keys, axis, reach, exact, centroids, shift, drift, farthest,
+            sums[strand],
         )  # fmt: skip
 
 
-def prepare(centroids, shift, quads, half_squares, exact, reach):
+def prepare(centroids, shift, order, quads, half_squares, exact, reach):
     """Write centroids in the orders that `scan` and `decide` read them in; half their squared lengths.
 
     The last four of `quads` and eight of `exact` are filled up with centroids that are never the nearest.
@@ -217,12 +253,13 @@ def prepare(centroids, shift, quads, half_squares, exact, reach):
     for i in range(half_squares.size):
         place = (i // QUAD) * QUAD * d + i % QUAD
         total = 0.0
+        label = order[i] if i < k else 0
         for j in range(d):
-            shifted = centroids[i, j] - shift[j] if i < k else 0.0
+            shifted = centroids[label, j] - shift[j] if i < k else 0.0
             total += shifted * shifted
             quads[place + j * QUAD] = -shifted
         if i < k:
-            halves[i] = total / 2
+            halves[label] = total / 2
             longest, shortest = max(longest, total), min(shortest, total)
         half_squares[i] = total / 2 if i < k else np.inf
     for i in range(exact.size // d):
@@ -233,7 +270,7 @@ def prepare(centroids, shift, quads, half_squares, exact, reach):
     return halves
 
 
-def repeat(centroids, order, half_squares):
+def repeat(centroids, order, places, half_squares):
     """Let centroids that equal the one before them in some order get no points; whether there are any."""
     found = False
     for t in range(1, order.size):
@@ -241,7 +278,7 @@ def repeat(centroids, order, half_squares):
         for j in range(centroids.shape[1]):
             same = same and centroids[order[t], j] == centroids[order[t - 1], j]
         if same:
-            half_squares[order[t]] = np.inf
+            half_squares[places[order[t]]] = np.inf
             found = True
     return found
 
@@ -282,12 +319,12 @@ def neighbours(exact, centroids, first, last, near, gaps, outside):
         gaps[i] = np.sqrt(min(np.min(inside), rest)) * inward
 
 
-def drifts(new, old, near, gaps, outside, upper, lower, labels, step, drift):
+def drifts(new, old, near, gaps, outside, sample, keys, upper, lower, labels, step, drift):
     """What moving centroids do to bounds, rounded outwards.
 
     For each cluster: how far its centroid has moved, half the gap to the nearest other, how far any neighbour
-    has moved, and how far the nearest that is no neighbour is away. How far any centroid has moved, and the
-    share of every `step`-th point that all this leaves open.
+    has moved, and how far the nearest that is no neighbour is away. How far any centroid has moved, of every
+    `step`-th point the share that all this leaves open, and the share of centroids in their windows.
     """
     dtype = drift.dtype.type
     outward = 1 + 4 * np.float64(np.finfo(drift.dtype).eps)
@@ -308,13 +345,16 @@ def drifts(new, old, near, gaps, outside, upper, lower, labels, step, drift):
         drift[i, 1] = gaps[i] / 2 * inward
         drift[i, 2] = nearby * outward
         drift[i, 3] = outside[i] * inward
-    n_looked_at = n_open = 0
+    n_looked_at = n_open = n_inside = 0
     for i in range(0, labels.size, step):
         own = drift[labels[i]]
         high = upper[i] + own[0]
         n_looked_at += 1
-        n_open += high >= max(lower[i] - farthest, min(lower[i] - own[2], own[3] - high), own[1])
-    return farthest, n_open / n_looked_at
+        if high >= max(lower[i] - farthest, min(lower[i] - own[2], own[3] - high), own[1]):
+            n_open += 1
+            key, width = sample[i // step], MARGIN * np.float64(high)
+            n_inside += np.searchsorted(keys, key + width) - np.searchsorted(keys, key - width)
+    return farthest, n_open / n_looked_at, n_inside / max(n_open, 1) / k
 
 
 def add_up(parts, totals, lacks):
@@ -434,16 +474,17 @@ def compiled(name: str, dtype: str) -> Any:
     numbers = types.Array(types.int32, 2, "C")
     signature = {
         "walk": types.void(
-            *(points, wide, labels, labels, vector, vector, order, vector, vector, vector, column, table),
-            *(vector, bounds, number, tables, order),
+            *(points, wide, labels, labels, vector, vector, order, vector, vector, order, column),
+            *(types.int64, vector, column, table, vector, bounds, number, tables, order),
         ),
         "neighbours": types.void(column, table, types.int64, types.int64, numbers, column, column),
         "sum_up": types.void(points, wide, labels, labels, table),
         "squares": types.void(points, labels, table, column),
-        "prepare": column(table, vector, vector, vector, column, vector),
-        "repeat": types.boolean(table, order, vector),
-        "drifts": types.Tuple((number, types.float64))(
-            *(table, table, numbers, column, column, vector, vector, labels, types.int64, bounds)
+        "prepare": column(table, vector, order, vector, vector, column, vector),
+        "repeat": types.boolean(table, order, order, vector),
+        "drifts": types.Tuple((number, types.float64, types.float64))(
+            *(table, table, numbers, column, column, column, column),
+            *(vector, vector, labels, types.int64, bounds),
         ),
         "potentials": types.void(points, wide, wide, labels, column, table, column, column),
         "safe_from": types.void(table, table, table),

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpmeans._core.plan import Plan, neighbours, pruning_pays, shares, strands
+from xpmeans._core.plan import Plan, neighbours, pruning_pays, shares, strands, windows_pay
 from xpmeans._core.precision import Precision
 from xpmeans._kernels import Step, threads
 from xpmeans._kernels.compiled import compiled
@@ -48,7 +48,9 @@ class Book(NamedTuple):
     """Centroids made ready for one pass."""
 
     plain: Any  # (k, d) in float64
-    quads: Any  # negative and shifted, by fours, in the dtype of scores
+    order: Any  # (k,) numbers of the centroids in the order of one coordinate
+    keys: Any  # (k,) that coordinate in this order
+    quads: Any  # in this order, negative and shifted, by fours, in the dtype of scores
     half_squares: Any  # half the squared lengths of the shifted, infinite for repeats and to fill up fours
     reach: Any  # lengths of the longest and the shortest
     exact: Any  # `plain` by eights
@@ -74,6 +76,7 @@ class State(NamedTuple):
     x: Any  # (n, d) as the caller gave them
     weights: Any  # (n,) float64, or empty if all are equal to one
     shift: Any  # (d,) about the mean of the points
+    axis: int  # a coordinate in which the points are far apart
     last: Last | None = None
 
     def points(self, rows: slice) -> Any:
@@ -93,15 +96,16 @@ class Host:
 
     def start(self, x: Any, weights: Any | None, plan: Plan) -> State:
         """Take the mean of a sample, no more: it only has to be somewhere among the points."""
-        sample = x[:: -(-plan.n // SAMPLE)]
+        sample = x[:: -(-plan.n // SAMPLE)].astype(np.float64)
         dtype = dtype_of(x) if self.dtypes.compute == np.float32 else np.float64
-        shift = np.mean(sample, axis=0, dtype=np.float64).astype(dtype)
+        shift = sample.mean(axis=0).astype(dtype)
         unit = weights is None or bool(np.all(weights == 1))
-        return State(x, np.empty(0) if unit else np.ascontiguousarray(weights), shift)
+        axis = int(np.argmax(np.ptp(sample, axis=0)))
+        return State(x, np.empty(0) if unit else np.ascontiguousarray(weights), shift, axis)
 
     def step(self, state: State, centroids: Any, room: int | None = None) -> tuple[State, Step]:  # noqa: ARG002
         """Label every point, and sum the points of each centroid."""
-        book, last = _book(centroids, state.shift), state.last
+        book, last = _book(centroids, state), state.last
         k, d = book.plain.shape
         if last is not None and last.book.plain.shape != book.plain.shape:
             last = None  # `kmeans` drops centroids on the way
@@ -122,7 +126,7 @@ class Host:
 
     def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:
         """Labels, and squared distances by differences."""
-        book, last = _book(centroids, state.shift), state.last
+        book, last = _book(centroids, state), state.last
         if last is not None and last.book.plain.shape == book.plain.shape:
             last = last._replace(
                 before=np.empty_like(last.labels), upper=last.upper.copy(), lower=last.lower.copy()
@@ -145,7 +149,7 @@ class Host:
 def _pass(state: State, book: Book, last: Last | None, sums: bool = True) -> tuple[Any, ...]:
     """Labels before and now, bounds, neighbours, what the sums change by, and how many points changed."""
     (n, d), k, dtype = state.x.shape, book.plain.shape[0], state.shift.dtype
-    drift, farthest = np.empty((0, 4), dtype), dtype.type(0)
+    drift, farthest, axis = np.empty((0, 4), dtype), dtype.type(0), -1
     if last is None:
         before, labels = np.full(n, -1, np.int32), np.empty(n, np.int32)
         size = n if sums and pruning_pays(n, d, k, dtype.itemsize, 0.0) else 0
@@ -155,8 +159,8 @@ def _pass(state: State, book: Book, last: Last | None, sums: bool = True) -> tup
     else:
         before, labels, upper, lower, near = last.labels, last.before, last.upper, last.lower, last.near
         if upper.size and not (last.book.repeats or book.repeats):  # repeats have no bounds
-            drift, farthest = _drift(state, book, last)
-    parts, n_changed = _walk(state, book, before, labels, upper, lower, drift, farthest, sums)
+            drift, farthest, axis = _drift(state, book, last)
+    parts, n_changed = _walk(state, book, before, labels, upper, lower, drift, farthest, axis, sums)
     return before, labels, upper, lower, near, parts, n_changed
 
 
@@ -169,6 +173,7 @@ def _walk(
     lower: Any,
     drift: Any,
     farthest: Any,
+    axis: int,
     sums: bool,
 ) -> tuple[Any, int]:
     """Let the threads walk over all strands: what the sums change by, and how many points changed."""
@@ -188,8 +193,8 @@ def _walk(
         walk(
             *(state.points(rows), state.weights[rows], before[rows], labels[rows]),
             *(upper[rows], lower[rows], edges[strand.start : strand.stop + 1] - first),
-            *(book.quads, book.half_squares, book.reach, book.exact, book.plain, state.shift, drift),
-            *(farthest, deltas[strand], n_changed[strand]),
+            *(book.quads, book.half_squares, book.order, book.keys, axis if drift.size else -1, book.reach),
+            *(book.exact, book.plain, state.shift, drift, farthest, deltas[strand], n_changed[strand]),
         )
 
     threads.run(work, len(tasks))
@@ -198,20 +203,23 @@ def _walk(
     return deltas, int(n_changed.sum())
 
 
-def _book(centroids: Any, shift: Any) -> Book:
+def _book(centroids: Any, state: State) -> Book:
     """Make centroids ready; those that repeat one of a lower index get no points by scores."""
     plain = np.array(centroids, dtype=np.float64, order="C")
-    (k, d), dtype = plain.shape, shift.dtype
+    (k, d), dtype = plain.shape, state.shift.dtype
+    order = np.argsort(plain[:, state.axis], kind="stable")
+    keys, places = plain[order, state.axis], np.empty(k, np.int64)
+    places[order] = np.arange(k)
     quads, half_squares = np.empty((k + -k % QUAD) * d, dtype), np.empty(k + -k % QUAD, dtype)
     exact, reach = np.empty((k + -k % (BYTES // 8)) * d), np.empty(2, dtype)
-    halves = compiled("prepare", dtype.char)(plain, shift, quads, half_squares, exact, reach)
-    order = np.argsort(halves, kind="stable")
-    repeats = compiled("repeat", dtype.char)(plain, order, half_squares)
-    return Book(plain, quads, half_squares, reach, exact, repeats)
+    halves = compiled("prepare", dtype.char)(plain, state.shift, order, quads, half_squares, exact, reach)
+    by_length = np.argsort(halves, kind="stable")
+    repeats = compiled("repeat", dtype.char)(plain, by_length, places, half_squares)
+    return Book(plain, order, keys, quads, half_squares, reach, exact, repeats)
 
 
-def _drift(state: State, book: Book, last: Last) -> tuple[Any, Any]:
-    """How the centroids moved, for `walk`: see `compiled.drifts`.
+def _drift(state: State, book: Book, last: Last) -> tuple[Any, Any, int]:
+    """How the centroids moved, for `walk`: see `compiled.drifts`; and the axis of its windows, or -1.
 
     No rows if a sample of the points says that most would be looked at anyway.
     """
@@ -224,12 +232,16 @@ def _drift(state: State, book: Book, last: Last) -> tuple[Any, Any]:
             find(book.exact, book.plain, parts[i].start, parts[i].stop, near, gaps, outside)
 
         threads.run(work, len(parts))
-    drift = np.empty((k, 4), state.shift.dtype)
-    farthest, share = compiled("drifts", drift.dtype.char)(
+    drift, step = np.empty((k, 4), state.shift.dtype), -(-n // SAMPLE)
+    farthest, share, inside = compiled("drifts", drift.dtype.char)(
         *(book.plain, last.book.plain, near, gaps, outside),
-        *(last.upper, last.lower, last.labels, -(-n // SAMPLE), drift),
+        *(state.x[::step, state.axis].astype(np.float64), book.keys),
+        *(last.upper, last.lower, last.labels, step, drift),
     )
-    return drift if pruning_pays(n, d, k, drift.itemsize, share) else drift[:0], farthest
+    axis = state.axis if windows_pay(k, inside) else -1
+    if not pruning_pays(n, d, k, drift.itemsize, share * (inside if axis >= 0 else 1)):
+        drift = drift[:0]
+    return drift, farthest, axis
 
 
 def _sums(state: State, before: Any, labels: Any, k: int) -> Any:

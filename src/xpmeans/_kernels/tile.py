@@ -145,18 +145,21 @@ def look_into(tile, start, book, half_squares, quads, places, index, second):
 
 
 @jitted(inline="always")
-def scan(x, rows, first, shift, book, half_squares, reach, bounded, tile, partial, numbers, places, found):
+def scan(
+    x, rows, first, shift, book, half_squares, from_quad, to_quad, reach, bounded, tile, partial, numbers,
+    places, found,
+):  # fmt: skip
     """Find the centroid with the least score for each point of a tile; whether it is certainly the nearest.
 
-    `book` holds the negative shifted centroids by fours, column by column; `numbers` get the centroids'. If
-    something is not certain, or bounds are asked for, `found` gets: how much nearer a centroid is than any
-    other, as a difference of scores, or a number not above zero; an upper bound on its distance; and a lower
-    one on the distances of the others.
+    `book` holds the negative shifted centroids by fours, column by column, of which some are looked at;
+    `numbers` get the places of the nearest. If something is not certain, or bounds are asked for, `found`
+    gets: how much nearer a centroid is than any other, as a difference of scores, or a number not above zero;
+    an upper bound on its distance; and a lower one on the distances of the others.
     """
     dtype = tile.dtype.type
     lanes = BYTES // tile.itemsize
     d, quads = x.shape[1], half_squares.size // QUAD
-    in_quads = half_squares.size > IN_QUADS * (d + 3) and d < COLUMNS
+    in_quads = QUAD * (to_quad - from_quad) > IN_QUADS * (d + 3) and d < COLUMNS
     zero = splat(dtype(0))
     square0, square1 = zero, zero
     best0, best1 = splat(dtype(np.inf)), splat(dtype(np.inf))
@@ -174,7 +177,7 @@ def scan(x, rows, first, shift, book, half_squares, reach, bounded, tile, partia
         for j in range(end - begin):
             x0, x1 = load(tile, 2 * lanes * j), load(tile, (2 * j + 1) * lanes)
             square0, square1 = times_plus(x0, x0, square0), times_plus(x1, x1, square1)
-        for quad in range(quads):
+        for quad in range(from_quad, to_quad):
             if begin == 0:
                 s00 = s01 = splat(half_squares[4 * quad])
                 s10 = s11 = splat(half_squares[4 * quad + 1])
