@@ -12,7 +12,7 @@ import numpy as np
 
 from xpmeans import _inputs
 from xpmeans._core import initial
-from xpmeans._core.distances import all_distances, distances
+from xpmeans._core.distances import all_distances, distances, inertia_of
 from xpmeans._core.fit import Rules
 from xpmeans._core.minibatch import Pace, Run, Stream, run, subset, update
 from xpmeans._core.precision import cast, measure, precision, promoted
@@ -187,7 +187,7 @@ def score(task: Task, _draws: Any, x: Any, weights: Any, book: Any) -> tuple[Any
     kernel = select(problem)
     state = kernel.start(problem.x, None, problem.plan)
     labels, squares = kernel.assign(state, _book(task, problem, "cluster_centers_", book))
-    return labels, _inertia(task, problem, size, problem.xp.sum(squares * mass))
+    return labels, _inertia(task, problem, size, inertia_of(problem, squares, mass))
 
 
 def transform(task: Task, _draws: Any, x: Any, _weights: Any, book: Any) -> tuple[Any]:
@@ -224,7 +224,7 @@ def _problem(
     work = task.work
     xp, device = work.xp, work.device
     dtypes = precision(xp, dtype or x.dtype, device)
-    mass = xp.ones(x.shape[0], dtype=dtypes.sums, device=device)
+    mass = xp.broadcast_to(xp.ones(1, dtype=dtypes.sums, device=device), (x.shape[0],))
     if work.traced:
         problem = traced().traced_problem(xp, x, k, dtypes)
     else:

@@ -45,6 +45,15 @@ def distances(problem: Problem, centroids: Any, labels: Any, squares: Any) -> An
     return _column(problem, part)
 
 
+def inertia_of(problem: Problem, squares: Any, mass: Any) -> Any:
+    """Sum of the weighted squares; by chunks, for another array of n numbers costs more than to fill it."""
+
+    def part(window: Window) -> Any:
+        return problem.xp.sum(window(squares) * window.weights(mass))
+
+    return problem.flow.total(problem.x.shape[0], problem.plan.rows, part)
+
+
 # Relative error that `all_distances` may have.
 ACCURACY = 1e-10
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from xpmeans._core.distances import squared_distances
 from xpmeans._core.initial import points_at
-from xpmeans._core.precision import cast
+from xpmeans._core.precision import cast, is_one, times
 from xpmeans._core.problem import Problem
 from xpmeans._kernels import Kernel
 
@@ -45,13 +45,18 @@ ENDED = -2
 def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: Any, rules: Rules) -> State:
     """Iterate from `first` until no label changes, the centroids hardly move, or `max_iter` is reached."""
     xp, device, flow = problem.xp, problem.device, problem.flow
+    zero = xp.zeros((), dtype=xp.int32, device=device)
+    false = zero == 1
 
     def step(state: State) -> State:
         old, room = state.centroids, state.room
         kernel_state, (labels, sums, counts, left, n_changed) = kernel.step(state.kernel_state, old, room)
         n_empty = xp.sum(cast(xp, counts == 0, xp.int32), dtype=xp.int32)
         moved, shift = _moved(problem, old, sums, counts, rules.spherical)
-        same = xp.all(labels == state.labels) if n_changed is None else n_changed == 0
+        if n_changed is not None:
+            same = n_changed == 0
+        else:
+            same = false if state.labels is None else xp.all(labels == state.labels)
         converged = same | (shift <= rules.tol)
         if rules.relocate:  # with empty clusters only `relocated` can tell
             converged = converged & (n_empty == 0)
@@ -81,10 +86,11 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
             moved, converged = flow.branch(verdict > 0, relocated, unchanged, moved, converged)
         return State(moved, labels, state.n_iter + 1, converged, verdict, room, kernel_state)
 
-    zero = xp.zeros((), dtype=xp.int32, device=device)
-    unlabelled = xp.full(problem.x.shape[0], -1, dtype=xp.int32, device=device)
+    unlabelled = None  # a trace keeps the shape of its state
+    if flow.traced:
+        unlabelled = xp.full(problem.x.shape[0], -1, dtype=xp.int32, device=device)
     start = State(
-        *(first, unlabelled, flow.known(zero), zero == 1, flow.known(zero)),
+        *(first, unlabelled, flow.known(zero), false, flow.known(zero)),
         *(None if flow.asks else problem.plan.block, kernel_state),
     )
 
@@ -101,11 +107,12 @@ def _moved(problem: Problem, old: Any, sums: Any, counts: Any, spherical: bool) 
     xp = problem.xp
     empty = counts == 0
     means = sums / xp.where(empty, 1.0, counts)[:, None]
-    means = xp.where(empty[:, None], cast(xp, old, means.dtype) * problem.scale, means)
+    wide = cast(xp, old, means.dtype)
+    means = xp.where(empty[:, None], times(wide, problem.scale), means)
     if spherical:
         means = on_sphere(xp, means, old)
-    moved = cast(xp, means / problem.scale, problem.dtypes.compute)
-    shift = (cast(xp, moved, means.dtype) - cast(xp, old, means.dtype)) * problem.scale
+    moved = cast(xp, means if is_one(problem.scale) else means / problem.scale, problem.dtypes.compute)
+    shift = times(cast(xp, moved, means.dtype) - wide, problem.scale)
     return moved, xp.sum(shift * shift)
 
 

@@ -47,7 +47,7 @@ STRAND = 1 << 22
 # Strands at most, whatever the number of threads, which must not change a result.
 STRANDS = 64
 # Shares of the strands for each thread.
-SHARES = 8
+SHARES = 4
 # Strands that are enough.
 ENOUGH = 16
 # What the sums of all strands may take.

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import array_api_extra as xpx
 
+from xpmeans._core.distances import inertia_of
 from xpmeans._core.fit import Rules, fit
 from xpmeans._core.initial import variance_of
 from xpmeans._core.precision import cast
@@ -41,7 +42,7 @@ def best_of(
         state = fit(problem, kernel, kernel_state, mass, first(i), rules)
         centroids = rules.rounded(state.centroids)
         labels, squares = kernel.assign(state.kernel_state, rules.taken(centroids))
-        inertia = xp.sum(squares * mass)  # scaled, for out of range all would be equal
+        inertia = inertia_of(problem, squares, mass)  # scaled, for out of range all would be equal
         n_iter = xp.asarray(state.n_iter, dtype=xp.int32, device=problem.device)
         return Answer(centroids, labels, inertia, _sizes(problem, labels), n_iter, state.converged)
 

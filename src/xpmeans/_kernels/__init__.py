@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from xpmeans._core.loop import ACCELERATOR, EAGER, Flow
+from xpmeans._core.stream import chunks
 
 if TYPE_CHECKING:
     from xpmeans._core.plan import Plan
@@ -39,7 +40,10 @@ def flow_for(context: "Context") -> Flow:
 
 
 def _bincount(xp: Any, labels: Any, k: int, device: Any) -> Any:  # noqa: ARG001
-    return np.bincount(labels, minlength=k)
+    counts = np.zeros(k, np.int64)
+    for rows in chunks(len(labels), max(k, 1 << 16)):  # NumPy widens the labels first, in the cache then
+        counts += np.bincount(labels[rows], minlength=k)
+    return counts
 
 
 # NumPy counts ten times as fast as it sorts.

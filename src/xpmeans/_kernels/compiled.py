@@ -224,14 +224,17 @@ def walk_strand(
 
 
 def walk(
-    x, weights, before, labels, upper, lower, edges, book, half_squares, order, keys, axis, reach, exact,
-    centroids, shift, drift, farthest, sums, n_changed,
+    x, weights, first, before, labels, upper, lower, edges, book, half_squares, order, keys, axis, reach,
+    exact, centroids, shift, drift, farthest, sums, n_changed,
 ):  # fmt: skip
     """Label points, strand by strand; how many changed their cluster, and what that adds to the sums.
 
-    A strand lies between two `edges`, and has a table of `sums` to itself, if there is room in them. `before`
-    are labels, or -1. For `drift` and `farthest` see `drifts`; without rows of it every point is looked at.
+    A strand lies between two `edges`, and has a table of `sums` to itself, if there is room in them. The
+    `first` time the labels `before` become -1. For `drift` and `farthest` see `drifts`; without rows of it
+    every point is looked at.
     """
+    if first:
+        before[:] = -1
     for strand in range(n_changed.size):
         part = slice(edges[strand], edges[strand + 1])
         n_changed[strand] = walk_strand(
@@ -474,8 +477,8 @@ def compiled(name: str, dtype: str) -> Any:
     numbers = types.Array(types.int32, 2, "C")
     signature = {
         "walk": types.void(
-            *(points, wide, labels, labels, vector, vector, order, vector, vector, order, column),
-            *(types.int64, vector, column, table, vector, bounds, number, tables, order),
+            *(points, wide, types.boolean, labels, labels, vector, vector, order, vector, vector, order),
+            *(column, types.int64, vector, column, table, vector, bounds, number, tables, order),
         ),
         "neighbours": types.void(column, table, types.int64, types.int64, numbers, column, column),
         "sum_up": types.void(points, wide, labels, labels, table),

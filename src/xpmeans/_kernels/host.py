@@ -99,7 +99,7 @@ class Host:
         sample = x[:: -(-plan.n // SAMPLE)].astype(np.float64)
         dtype = dtype_of(x) if self.dtypes.compute == np.float32 else np.float64
         shift = sample.mean(axis=0).astype(dtype)
-        unit = weights is None or bool(np.all(weights == 1))
+        unit = weights is None or bool(np.all((weights if weights.strides[0] else weights[:1]) == 1))
         axis = int(np.argmax(np.ptp(sample, axis=0)))
         return State(x, np.empty(0) if unit else np.ascontiguousarray(weights), shift, axis)
 
@@ -151,7 +151,7 @@ def _pass(state: State, book: Book, last: Last | None, sums: bool = True) -> tup
     (n, d), k, dtype = state.x.shape, book.plain.shape[0], state.shift.dtype
     drift, farthest, axis = np.empty((0, 4), dtype), dtype.type(0), -1
     if last is None:
-        before, labels = np.full(n, -1, np.int32), np.empty(n, np.int32)
+        before, labels = np.empty(n, np.int32), np.empty(n, np.int32)
         size = n if sums and pruning_pays(n, d, k, dtype.itemsize, 0.0) else 0
         upper, lower = np.empty(size, dtype), np.empty(size, dtype)
         m = neighbours(n, k)
@@ -160,13 +160,15 @@ def _pass(state: State, book: Book, last: Last | None, sums: bool = True) -> tup
         before, labels, upper, lower, near = last.labels, last.before, last.upper, last.lower, last.near
         if upper.size and not (last.book.repeats or book.repeats):  # repeats have no bounds
             drift, farthest, axis = _drift(state, book, last)
-    parts, n_changed = _walk(state, book, before, labels, upper, lower, drift, farthest, axis, sums)
+    arrays = before, labels, upper, lower
+    parts, n_changed = _walk(state, book, last is None, *arrays, drift, farthest, axis, sums)
     return before, labels, upper, lower, near, parts, n_changed
 
 
 def _walk(
     state: State,
     book: Book,
+    first: bool,
     before: Any,
     labels: Any,
     upper: Any,
@@ -188,11 +190,11 @@ def _walk(
 
     def work(i: int) -> None:
         strand = tasks[i]
-        first, last = edges[strand.start], edges[strand.stop]
-        rows = slice(first, last)
+        begin, end = edges[strand.start], edges[strand.stop]
+        rows = slice(begin, end)
         walk(
-            *(state.points(rows), state.weights[rows], before[rows], labels[rows]),
-            *(upper[rows], lower[rows], edges[strand.start : strand.stop + 1] - first),
+            *(state.points(rows), state.weights[rows], first, before[rows], labels[rows]),
+            *(upper[rows], lower[rows], edges[strand.start : strand.stop + 1] - begin),
             *(book.quads, book.half_squares, book.order, book.keys, axis if drift.size else -1, book.reach),
             *(book.exact, book.plain, state.shift, drift, farthest, deltas[strand], n_changed[strand]),
         )

@@ -7,12 +7,14 @@ are Python's. The calling thread works too, so a call ends also when all others 
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 _pool: ThreadPoolExecutor | None = None
 
 
+@cache
 def count() -> int:
-    """How many threads to use: what the environment says, or as many as this process has cores."""
+    """How many threads to use: what the environment says at first, or as many as this process has cores."""
     for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
         value = os.environ.get(name, "").partition(",")[0]
         if value.isdecimal() and int(value) > 0:
