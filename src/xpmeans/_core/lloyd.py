@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from xpmeans._core.distances import distances, squared_distances
 from xpmeans._core.loop import iterate
-from xpmeans._core.precision import cast
+from xpmeans._core.precision import cast, is_one
 from xpmeans._core.problem import Problem
 from xpmeans._kernels import Kernel
 
@@ -27,6 +27,7 @@ class Lloyd(NamedTuple):
     labels: Any | None  # (n,) int32
     empty: bool  # whether any cluster was empty in any iteration
     n_iter: int
+    settled: bool  # whether the centroids stayed where they were, bit for bit
     kernel_state: Any
 
 
@@ -37,7 +38,10 @@ def lloyd(
     n_iter: int,
     on_empty: Callable[[], None] | None = None,
 ) -> Lloyd:
-    """Run `n_iter` iterations; an empty cluster calls `on_empty` and keeps its centroid."""
+    """Run `n_iter` iterations; an empty cluster calls `on_empty` and keeps its centroid.
+
+    Where the centroids stay in place all iterations that are left would do the same, and are not made.
+    """
     xp = problem.xp
 
     def step(state: Lloyd) -> Lloyd:
@@ -50,12 +54,15 @@ def lloyd(
             means = sums / xp.where(members > 0, members, 1.0) / problem.scale
             means = xp.where(members > 0, means, cast(xp, state.centroids, means.dtype))
         else:
-            means = sums / members / problem.scale
+            means = sums / members
+            if not is_one(problem.scale):
+                means = means / problem.scale
         moved = cast(xp, means, problem.dtypes.compute)
-        return Lloyd(moved, labels, state.empty or empty, state.n_iter + 1, kernel_state)
+        settled = bool(xp.all(moved == state.centroids))
+        return Lloyd(moved, labels, state.empty or empty, state.n_iter + 1, settled, kernel_state)
 
-    start = Lloyd(centroids, None, False, 0, kernel.start(problem.x, None, problem.plan))
-    return iterate(step, start, lambda state: state.n_iter == n_iter)
+    start = Lloyd(centroids, None, False, 0, False, kernel.start(problem.x, None, problem.plan))
+    return iterate(step, start, lambda state: state.settled or state.n_iter == n_iter)
 
 
 class Refinement(NamedTuple):
