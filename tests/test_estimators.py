@@ -405,6 +405,8 @@ def test_other_parameters() -> None:
             kind(tol=-1).fit(X)
         with pytest.raises(TypeError, match="`tol` must be a number, got 'a'"):
             kind(tol="a").fit(X)
+        with pytest.raises(TypeError, match=r"`random_state` must be a seed .*, got 'a'"):
+            kind(random_state="a").fit(X)
         with pytest.raises(ValueError, match="`metric` must be one of"):
             kind(4).fit(X).set_params(metric="manhattan").predict(X)
     with pytest.raises(ValueError, match="`init_size` must be at least 1, got 0"):

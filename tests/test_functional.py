@@ -467,7 +467,11 @@ def test_given_generators_move_on() -> None:
         ({"tol": -1}, ValueError, r"`tol` must be a number not below 0, got -1"),
         ({"tol": np.nan}, ValueError, r"`tol` must be a number not below 0, got nan"),
         ({"sample_weight": [1.0]}, ValueError, r"`sample_weight` must have shape \(60,\), got \(1,\)"),
-        ({"sample_weight": [-1.0] * 60}, ValueError, r"`sample_weight` must not be negative"),
+        (
+            {"sample_weight": [-2.0] + [-1.0] * 59},
+            ValueError,
+            r"`sample_weight` must not be negative, and not all zero, got values from -2\.0 to -1\.0",
+        ),
         ({"sample_weight": [0.0] * 60}, ValueError, r"`sample_weight` must .* not all zero"),
         ({"sample_weight": [np.nan] * 60}, ValueError, r"`sample_weight` must not contain NaN"),
         (
@@ -480,6 +484,14 @@ def test_given_generators_move_on() -> None:
             ValueError,
             r"`metric` must .* the mean minimises the distances of no other metric",
         ),
+        (
+            {"metric": [1, 2]},
+            ValueError,
+            r"`metric` must be one of 'euclidean', 'cosine', got \[1, 2\]",
+        ),
+        ({"rng": "seven"}, TypeError, r"`rng` must be a seed .* or a generator of NumPy, got 'seven'"),
+        ({"rng": -7}, ValueError, r"`rng` must be a seed that is not negative .*, got -7"),
+        ({"callback": 5}, TypeError, r"`callback` must be callable or None, got 5"),
         ({"empty": "drop"}, ValueError, r"`empty` must be one of 'relocate', 'keep', 'raise', got 'drop'"),
         ({"kernel": "fast"}, ValueError, r"`kernel` must be one of None, 'reference', 'host', got 'fast'"),
     ],

@@ -140,6 +140,27 @@ def test_what_needs_values_is_refused() -> None:
         jax.jit(lambda x: kmeans(x, 3, callback=print))(x)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_clusters": 3}, r"`n_clusters` must be an integer, got .* Hint: .* a static argument"),
+        ({"tol": 0.1}, r"`tol` must be a number, got .* Hint: .* a static argument"),
+        ({"rng": 0}, r"`rng` must be a seed .*, got .* Hint: .* a static argument"),
+    ],
+)
+def test_what_must_be_static(options: dict[str, Any], message: str) -> None:
+    static = {"n_clusters", "n_init", "max_iter", "init", "tol", "rng"}
+    arguments = {"n_clusters": 3, "rng": 0, **options}
+    with pytest.raises(TypeError, match=message):
+        jax.jit(kmeans, static_argnames=static - options.keys())(jnp.asarray(blobs()), **arguments)
+
+
+def test_kmeans_itself_can_be_transformed() -> None:
+    x = jnp.asarray(blobs(80, 2, 3))
+    options = {"n_clusters": 3, "n_init": 2, "max_iter": 20, "init": "random", "rng": 5}
+    agree(jax.jit(kmeans, static_argnames=tuple(options))(x, **options), kmeans(x, **options))
+
+
 def test_not_a_number_ends() -> None:
     x = blobs()
     x[3] = np.nan

@@ -241,7 +241,7 @@ def _problem(
         size = traced().power_of_two(xp.max(mass))
     else:
         largest = _inputs.finite("sample_weight", xp, mass[:, None]).largest
-        _inputs.require_weights(float(xp.min(mass)), largest)
+        _inputs.require_weights(float(xp.min(mass)), float(xp.max(mass)))
         size = 2.0 ** (math.frexp(largest)[1] - 1)  # so that neither tiny nor huge weights leave the range
     return problem, mass / size, size
 
