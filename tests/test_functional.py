@@ -13,14 +13,17 @@ from conftest import Library, blobs, nearest
 import xpmeans
 from xpmeans import KMeansResult, assign, kmeans, kmeans_plusplus
 from xpmeans._core import brute, problem
+from xpmeans._kernels import compiler_found
 from xpmeans.vq import ClusterError
 
 INITS = ["k-means++", "k-means||", "random"]
 
 
-@pytest.fixture(params=["chosen", "reference"])
-def kernel(request: pytest.FixtureRequest) -> str | None:
-    """The kernel that is chosen by itself, and the reference kernel."""
+@pytest.fixture(params=["chosen", "reference", "host"])
+def kernel(request: pytest.FixtureRequest, native: Library) -> str | None:
+    """The kernel that is chosen by itself, which for small problems is brute force, and those with a name."""
+    if request.param == "host" and (native.name == "array_api_strict" or not compiler_found()):
+        pytest.skip("serves arrays in host memory, and needs Numba")
     return None if request.param == "chosen" else str(request.param)
 
 
@@ -309,6 +312,82 @@ def test_interrupts_pass_and_touch_nothing(native: Library) -> None:
     np.testing.assert_array_equal(native.numpy(data), native.numpy(native(x)))
 
 
+@pytest.mark.parametrize(("n", "d", "k"), [(120, 2, 6), (6000, 8, 12)], ids=["small", "compiled"])
+def test_plus_plus_takes_weights_for_repetitions(native: Library, n: int, d: int, k: int) -> None:
+    rng = np.random.default_rng(1)
+    x, weights = rng.normal(size=(n, d)), rng.integers(0, 4, size=n)
+    rows = np.repeat(np.arange(n), weights)
+    for seed in range(5):
+        weighted = kmeans_plusplus(native(x), k, sample_weight=native(weights), rng=seed)
+        scaled = kmeans_plusplus(native(x), k, sample_weight=native(weights * 0.125), rng=seed)
+        plain = kmeans_plusplus(native(x[rows]), k, rng=seed)
+        np.testing.assert_array_equal(native.numpy(weighted[1]), rows[native.numpy(plain[1])])
+        np.testing.assert_array_equal(native.numpy(scaled[1]), native.numpy(weighted[1]))
+        np.testing.assert_array_equal(native.numpy(weighted[0]), native.numpy(plain[0]))
+
+
+def test_assign_looks_at_each_point_alone(
+    native: Library, kernel: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order of the points, and however many are looked at in one go."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 9, size=(500, 3)).astype("float32")  # with many ties
+    book, order = native(x[:30]), rng.permutation(500)
+    labels, distances = (native.numpy(part) for part in assign(native(x), book, kernel=kernel))
+    np.testing.assert_array_equal(labels, nearest(x, x[:30]))
+    for name in ("BUDGET", "ACCELERATOR_BUDGET"):
+        monkeypatch.setattr(problem, name, 3000)
+    other = [native.numpy(part) for part in assign(native(x[order]), book, kernel=kernel)]
+    np.testing.assert_array_equal(other[0], labels[order])
+    np.testing.assert_array_equal(other[1], distances[order])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32"])
+def test_dtypes_and_devices_of_results(native: Library, dtype: str) -> None:
+    if dtype == "float16" and native.name == "array_api_strict":
+        pytest.skip("the standard has no float16")
+    x = native((blobs(60, 2, 3) * 4).round().astype(dtype))
+    real = x.dtype
+    if dtype == "int32":
+        real = native.dtype("float32" if native.name == "torch" else "float64")
+    labels, distances = assign(x, x[:5, ...])
+    centroids, indices = kmeans_plusplus(x, 4, rng=0)
+    assert labels.dtype == native.dtype("int32")
+    assert "int" in str(indices.dtype)
+    assert (distances.dtype, centroids.dtype) == (real, real)
+    for array in (labels, distances, centroids, indices):
+        assert array_api_compat.device(array) == array_api_compat.device(x)
+    np.testing.assert_array_equal(native.numpy(labels), nearest(native.numpy(x), native.numpy(x)[:5]))
+
+
+BATCH = np.stack([blobs(40, 2, 3, seed=seed) for seed in range(4)])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"init": "random", "n_init": 3},
+        {"init": "k-means||"},
+        {"init": BATCH[0, :3]},  # the same for all
+        {"init": BATCH[:, 5:8], "tol": 0},
+        {"init": lambda x, k, rng: x[int(rng.integers(9)) :, ...][:k, ...], "n_init": 2},
+        {"metric": "cosine", "sample_weight": np.arange(40.0)},
+        {"empty": "keep", "max_iter": 1},
+    ],
+    ids=["random", "k-means||", "array", "arrays", "callable", "cosine", "keep"],
+)
+def test_problems_of_a_batch_know_nothing_of_each_other(native: Library, options: dict[str, Any]) -> None:
+    def clustered(x: np.ndarray, b: int | None) -> KMeansResult:
+        own = {n: v[b] if b is not None and np.ndim(v) == 3 else v for n, v in options.items()}
+        own = {n: native(v) if isinstance(v, np.ndarray) else v for n, v in own.items()}
+        return kmeans(native(x), 3, rng=1, **own)
+
+    whole, alone = clustered(BATCH, None), [clustered(BATCH[b], b) for b in range(4)]
+    for field, parts in zip(whole, zip(*alone, strict=True), strict=True):
+        values = [part if isinstance(part, int | bool) else native.numpy(part) for part in parts]
+        np.testing.assert_array_equal(native.numpy(field), np.stack(values))
+
+
 @pytest.mark.parametrize("function", ["kmeans", "assign", "kmeans_plusplus"])
 def test_batches_are_as_if_alone(native: Library, function: str) -> None:
     x = np.stack([blobs(40, 2, 3, seed=seed) for seed in range(4)])
@@ -360,6 +439,8 @@ def test_offset_data(native: Library, kernel: str | None, dtype: str, offset: fl
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_squares_out_of_range(native: Library, kernel: str | None, size: float) -> None:
+    if kernel == "host":
+        pytest.skip("leaves these to the reference kernel, and says so")
     x = (blobs(100, 2, 3) * size).astype("float32")
     result = kmeans(native(x), 3, rng=0, kernel=kernel)
     expected = kmeans(native(blobs(100, 2, 3)), 3, rng=0)
