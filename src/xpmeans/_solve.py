@@ -268,11 +268,19 @@ def _directions(name: str, problem: Problem, rows: Any) -> Any:
     if not problem.flow.traced:
         _inputs.finite(name, xp, rows)
     rows = cast(xp, rows, problem.dtypes.compute)
-    largest = xp.max(xp.abs(rows), axis=1)
+    largest = xp.maximum(xp.max(rows, axis=1), -xp.min(rows, axis=1))
     if not problem.flow.traced:
         _inputs.require_directions(name, int(xp.argmin(largest)) if xp.any(largest == 0) else -1)
     rows = rows / largest[:, None]
-    return rows / xp.sqrt(xp.sum(rows * rows, axis=1))[:, None]
+
+    def part(window: Any) -> Any:
+        some = window(rows)
+        return xp.sum(some * some, axis=1)
+
+    n = rows.shape[0]
+    squares = problem.flow.column(xp, n, min(n, problem.plan.rows), rows.dtype, problem.device, part)
+    rows /= xp.sqrt(squares)[:, None]
+    return rows
 
 
 def _uniforms(problem: Problem, draws: Any) -> Any:

@@ -157,7 +157,7 @@ def kmeans(
     Notes
     -----
     The time is O(n k d) for an iteration and for k-means++, the extra memory a few MiB and some 60 bytes a
-    point: n x k numbers are never held.
+    point, with 'cosine' a copy of the points besides: n x k numbers are never held.
 
     {support}
 
@@ -308,7 +308,8 @@ def assign(
 
     Notes
     -----
-    The time is O(n k d), the extra memory a few MiB and up to 60 bytes a point.
+    The time is O(n k d), the extra memory a few MiB and up to 60 bytes a point, with 'cosine' a copy of the
+    points besides.
 
     {support}
 
