@@ -178,13 +178,25 @@ def _elsewhere() -> Iterator[Library]:
         import jax
 
         yield Library("jax:second", lambda array: jax.device_put(array, jax.devices()[1]))
+    if "torch" in CHOSEN:
+        import torch
+
+        yield Library("torch:defaults", lambda array: torch.asarray(array.copy(), device="cpu"))
 
 
 @pytest.fixture(params=[*(lib for lib in ALL if not lib.lazy), *_elsewhere()], ids=lambda library: library.id)
-def native(request: pytest.FixtureRequest) -> Library:
+def native(request: pytest.FixtureRequest) -> Iterator[Library]:
     """Where the package's own functions run on concrete values: results must stay there."""
     library: Library = request.param
-    return library
+    if library.id == "torch:defaults":  # whatever is made without a device would have no values
+        import torch
+
+        torch.set_default_device("meta")
+        torch.set_default_dtype(torch.float64)
+    yield library
+    if library.id == "torch:defaults":
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(autouse=True)

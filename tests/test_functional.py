@@ -349,7 +349,7 @@ def test_dtypes_and_devices_of_results(native: Library, dtype: str) -> None:
     x = native((blobs(60, 2, 3) * 4).round().astype(dtype))
     real = x.dtype
     if dtype == "int32":
-        real = native.dtype("float32" if native.name == "torch" else "float64")
+        real = native.dtype("float32" if native.id == "torch" else "float64")
     labels, distances = assign(x, x[:5, ...])
     centroids, indices = kmeans_plusplus(x, 4, rng=0)
     assert labels.dtype == native.dtype("int32")
@@ -460,7 +460,7 @@ def test_integers(native: Library, dtype: str) -> None:
     result = kmeans(native(x), 2, rng=0)
     expected = kmeans(x.astype(float), 2, rng=0)
     np.testing.assert_array_equal(native.numpy(result.labels), expected.labels)
-    real = np.float32 if native.name == "torch" or not native.has_float64 else np.float64
+    real = np.float32 if native.id == "torch" or not native.has_float64 else np.float64
     assert native.numpy(result.centroids).dtype == real
 
 

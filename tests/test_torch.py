@@ -1,6 +1,5 @@
-"""What is PyTorch's own: `torch.compile`, defaults that somebody changed, half precision."""
+"""What is PyTorch's own: `torch.compile`, half precision, gradients, devices without values."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ if "torch" not in CHOSEN:
 import array_api_compat
 import torch
 
-from xpmeans import assign, kmeans, kmeans_plusplus
+from xpmeans import assign, kmeans
 from xpmeans._core import loop
 from xpmeans._core.brute import BruteForce
 from xpmeans._core.nearest import Reference
@@ -44,30 +43,6 @@ def test_the_operator_keeps_its_promises() -> None:
         torch.library.opcheck(
             operators.assign, (points, book, "euclidean", None), test_utils=("test_schema", "test_faketensor")
         )
-
-
-@pytest.fixture(params=["float64", "meta"])
-def changed(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A default dtype, or a default device, that is not torch's own."""
-    if request.param == "meta":
-        torch.set_default_device("meta")
-    else:
-        torch.set_default_dtype(torch.float64)
-    yield request.param
-    torch.set_default_device(None)
-    torch.set_default_dtype(torch.float32)
-
-
-def test_defaults_that_somebody_changed(changed: str) -> None:
-    x = torch.asarray(blobs().astype("float32"), device="cpu")
-    result = kmeans(x, 3, rng=0)
-    labels, distances = assign(x, result.centroids)
-    centroids, indices = kmeans_plusplus(x, 3, rng=0)
-    results: list[Any] = [*result[:4], labels, distances, centroids, indices]
-    assert {array.device.type for array in results} == {"cpu"}
-    assert {array.dtype for array in (result.centroids, distances, centroids)} == {torch.float32}
-    if changed == "float64":
-        assert kmeans(torch.asarray([[1], [5]]), 2, rng=0).centroids.dtype == torch.float64
 
 
 def test_bfloat16() -> None:
