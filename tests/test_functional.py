@@ -647,27 +647,40 @@ def test_small_and_reference_kernels_agree(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_array_equal(one.labels, other.labels)
 
 
-@pytest.mark.parametrize("data", ["in general position", "many ties"])
-def test_an_iteration_asks_for_one_number(monkeypatch: pytest.MonkeyPatch, data: str) -> None:
-    """On an accelerator the host waits for each value it asks for; strict's `device1` passes for one here."""
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The values asked for of arrays on strict's `device1`, which passes for an accelerator here."""
     strict = pytest.importorskip("array_api_strict")
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(3000, 3)) if data == "in general position" else rng.integers(0, 30, size=(3000, 2))
-    points = strict.asarray(x.astype("float32"), device=strict.Device("device1"))
-    asked = []
+    kind, names = type(strict.asarray(0)), []
 
     def counted(name: str) -> Any:
-        method = getattr(type(points), name)
+        method = getattr(kind, name)
 
         def count(self: Any, *args: Any, **options: Any) -> Any:
-            asked.append(name)
+            names.append(name)
             return method(self, *args, **options)
 
         return count
 
     for name in ("__bool__", "__int__", "__float__", "__index__", "__complex__", "__iter__", "__array__"):
-        if hasattr(type(points), name):
-            monkeypatch.setattr(type(points), name, counted(name))
+        if hasattr(kind, name):
+            monkeypatch.setattr(kind, name, counted(name))
+    return names
+
+
+def accelerated(data: str) -> Any:
+    """Points on `device1`."""
+    import array_api_strict as strict
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 3)) if data == "in general position" else rng.integers(0, 30, size=(3000, 2))
+    return strict.asarray(x.astype("float32"), device=strict.Device("device1"))
+
+
+@pytest.mark.parametrize("data", ["in general position", "many ties"])
+def test_an_iteration_asks_for_one_number(asked: list[str], data: str) -> None:
+    """On an accelerator the host waits for each value it asks for."""
+    points = accelerated(data)
 
     def questions(max_iter: int) -> tuple[int, int]:
         asked.clear()
@@ -677,6 +690,20 @@ def test_an_iteration_asks_for_one_number(monkeypatch: pytest.MonkeyPatch, data:
     few, many = questions(2), questions(12)
     assert many[0] - few[0] > 5
     assert many[1] - few[1] <= many[0] - few[0]
+
+
+@pytest.mark.parametrize("function", ["assign", "kmeans_plusplus"])
+def test_chunks_ask_for_nothing(asked: list[str], function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    points, numbers = accelerated("in general position"), []
+    for budget in (1 << 26, 1 << 15):
+        monkeypatch.setattr(problem, "ACCELERATOR_BUDGET", budget)
+        asked.clear()
+        if function == "assign":
+            assign(points, points[:40, :], kernel="reference")
+        else:
+            kmeans_plusplus(points, 40, rng=0)
+        numbers.append(len(asked))
+    assert numbers[0] == numbers[1] < 20
 
 
 def test_ties_beyond_the_room_for_them(native: Library) -> None:

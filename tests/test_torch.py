@@ -12,8 +12,8 @@ if "torch" not in CHOSEN:
 import array_api_compat
 import torch
 
-from xpmeans import assign, kmeans
-from xpmeans._core import loop
+from xpmeans import _inputs, assign, kmeans
+from xpmeans._core import initial, loop
 from xpmeans._core.brute import BruteForce
 from xpmeans._core.nearest import Reference
 from xpmeans._core.precision import Reach, precision
@@ -81,3 +81,17 @@ def test_a_step_makes_everything_where_the_points_are(kernel: Any, dtype: torch.
     assert (labels.shape, sums.shape, counts.shape) == ((5000,), (30, 7), (30,))
     assert (labels.dtype, sums.dtype, counts.dtype) == (torch.int32, torch.float64, torch.float64)
     assert (left is None) == (kernel is BruteForce)
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+def test_first_centroids_are_chosen_without_asking_for_a_value(init: str) -> None:
+    """On an accelerator the host would wait for each; on `meta` there are none."""
+    x = torch.empty((5000, 7), dtype=torch.float32, device="meta")
+    xp = array_api_compat.array_namespace(x)
+    dtypes = precision(xp, x.dtype, x.device)
+    problem = make_problem(xp, x.device, x, 30, dtypes, Reach(1.0, True), loop.ACCELERATOR)
+    mass = torch.empty(5000, dtype=dtypes.sums, device="meta")
+    draws = _inputs.draws(init, np.random.default_rng(0), 1, 30)
+    uniforms = [torch.asarray(draw[0], dtype=dtypes.sums, device="meta") for draw in draws]
+    rows = initial.ROWS[init](problem, mass, *uniforms)
+    assert (rows.shape, rows.dtype, rows.device.type) == ((30,), torch.int64, "meta")
