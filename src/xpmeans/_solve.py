@@ -15,7 +15,7 @@ from xpmeans._core import initial
 from xpmeans._core.distances import all_distances, distances
 from xpmeans._core.fit import Rules
 from xpmeans._core.minibatch import Pace, Run, Stream, run, subset, update
-from xpmeans._core.precision import cast, measure, precision, promoted
+from xpmeans._core.precision import cast, is_one, measure, precision, promoted
 from xpmeans._core.problem import Problem, make_problem
 from xpmeans._core.restarts import Answer, best_of
 from xpmeans._dispatch import Context, on_host, returned, without_false_alarms
@@ -194,8 +194,16 @@ def transform(task: Task, _draws: Any, x: Any, _weights: Any, book: Any) -> tupl
     """Distances of all points from all centroids."""
     wide = promoted(task.work.xp, x.dtype, book.dtype)
     problem, *_ = _problem(task, x, book.shape[0], None, book, wide)
-    found = all_distances(problem, _book(task, problem, "cluster_centers_", book))
-    return (found * found / 2 if task.metric == "cosine" else found / problem.scale,)
+    xp, dtype = problem.xp, problem.dtypes.result
+
+    def finished(part: Any) -> Any:
+        if task.metric == "cosine":
+            part = part * part / 2
+        elif not is_one(problem.scale):
+            part = part / problem.scale
+        return cast(xp, part, dtype)
+
+    return (all_distances(problem, _book(task, problem, "cluster_centers_", book), finished, dtype),)
 
 
 def assign(task: Task, _draws: Any, x: Any, _weights: Any, book: Any) -> tuple[Any, Any]:
