@@ -89,8 +89,10 @@ class Library:
 
     def numpy(self, array: Any) -> np.ndarray:
         """An array of this library as a NumPy array."""
-        if self.name == "cupy":
+        if self.name == "cupy" and hasattr(array, "get"):
             return array.get()
+        if self.id == "torch:gpu" and hasattr(array, "cpu"):
+            return array.cpu().numpy()
         if self.id == "array_api_strict:device1":
             import array_api_strict as strict
 
@@ -168,7 +170,7 @@ def eager(request: pytest.FixtureRequest) -> Library:
 
 
 def _elsewhere() -> Iterator[Library]:
-    """Devices that are not the library's first, and defaults that are not its own; no GPU is needed."""
+    """Devices that are not the library's first, defaults that are not its own, and GPUs where there are."""
     if "array_api_strict" in CHOSEN:
         import array_api_strict as strict
 
@@ -177,14 +179,35 @@ def _elsewhere() -> Iterator[Library]:
     if "jax" in CHOSEN:
         import jax
 
-        yield Library("jax:second", lambda array: jax.device_put(array, jax.devices()[1]))
+        yield Library("jax:second", lambda array: jax.device_put(array, jax.devices("cpu")[1]))
+        if jax.default_backend() != "cpu":
+            yield Library("jax:gpu", lambda array: jax.device_put(array, jax.devices()[0]))
+    if "torch" in CHOSEN:
+        import torch
+
+        yield Library("torch:defaults", lambda array: torch.asarray(array.copy(), device="cpu"))
+        if torch.cuda.is_available():
+            yield Library("torch:gpu", lambda array: torch.asarray(array.copy(), device="cuda"))
+    if "cupy" in CHOSEN:
+        import cupy
+
+        if cupy.cuda.is_available():
+            yield Library("cupy:gpu", cupy.asarray)
 
 
 @pytest.fixture(params=[*(lib for lib in ALL if not lib.lazy), *_elsewhere()], ids=lambda library: library.id)
-def native(request: pytest.FixtureRequest) -> Library:
+def native(request: pytest.FixtureRequest) -> Iterator[Library]:
     """Where the package's own functions run on concrete values: results must stay there."""
     library: Library = request.param
-    return library
+    if library.id == "torch:defaults":  # whatever is made without a device would have no values
+        import torch
+
+        torch.set_default_device("meta")
+        torch.set_default_dtype(torch.float64)
+    yield library
+    if library.id == "torch:defaults":
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(autouse=True)

@@ -13,14 +13,18 @@ from conftest import Library, blobs, nearest
 import xpmeans
 from xpmeans import KMeansResult, assign, kmeans, kmeans_plusplus
 from xpmeans._core import brute, problem
+from xpmeans._kernels import compiler_found
 from xpmeans.vq import ClusterError
 
 INITS = ["k-means++", "k-means||", "random"]
 
 
-@pytest.fixture(params=["chosen", "reference"])
-def kernel(request: pytest.FixtureRequest) -> str | None:
-    """The kernel that is chosen by itself, and the reference kernel."""
+@pytest.fixture(params=["chosen", "reference", "host"])
+def kernel(request: pytest.FixtureRequest, native: Library) -> str | None:
+    """The kernel that is chosen by itself, which for small problems is brute force, and those with a name."""
+    elsewhere = native.name == "array_api_strict" or native.id.endswith(":gpu")
+    if request.param == "host" and (elsewhere or not compiler_found()):
+        pytest.skip("serves arrays in host memory, and needs Numba")
     return None if request.param == "chosen" else str(request.param)
 
 
@@ -309,6 +313,82 @@ def test_interrupts_pass_and_touch_nothing(native: Library) -> None:
     np.testing.assert_array_equal(native.numpy(data), native.numpy(native(x)))
 
 
+@pytest.mark.parametrize(("n", "d", "k"), [(120, 2, 6), (6000, 8, 12)], ids=["small", "compiled"])
+def test_plus_plus_takes_weights_for_repetitions(native: Library, n: int, d: int, k: int) -> None:
+    rng = np.random.default_rng(1)
+    x, weights = rng.normal(size=(n, d)), rng.integers(0, 4, size=n)
+    rows = np.repeat(np.arange(n), weights)
+    for seed in range(5):
+        weighted = kmeans_plusplus(native(x), k, sample_weight=native(weights), rng=seed)
+        scaled = kmeans_plusplus(native(x), k, sample_weight=native(weights * 0.125), rng=seed)
+        plain = kmeans_plusplus(native(x[rows]), k, rng=seed)
+        np.testing.assert_array_equal(native.numpy(weighted[1]), rows[native.numpy(plain[1])])
+        np.testing.assert_array_equal(native.numpy(scaled[1]), native.numpy(weighted[1]))
+        np.testing.assert_array_equal(native.numpy(weighted[0]), native.numpy(plain[0]))
+
+
+def test_assign_looks_at_each_point_alone(
+    native: Library, kernel: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order of the points, and however many are looked at in one go."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 9, size=(500, 3)).astype("float32")  # with many ties
+    book, order = native(x[:30]), rng.permutation(500)
+    labels, distances = (native.numpy(part) for part in assign(native(x), book, kernel=kernel))
+    np.testing.assert_array_equal(labels, nearest(x, x[:30]))
+    for name in ("BUDGET", "ACCELERATOR_BUDGET"):
+        monkeypatch.setattr(problem, name, 3000)
+    other = [native.numpy(part) for part in assign(native(x[order]), book, kernel=kernel)]
+    np.testing.assert_array_equal(other[0], labels[order])
+    np.testing.assert_array_equal(other[1], distances[order])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32"])
+def test_dtypes_and_devices_of_results(native: Library, dtype: str) -> None:
+    if dtype == "float16" and native.name == "array_api_strict":
+        pytest.skip("the standard has no float16")
+    x = native((blobs(60, 2, 3) * 4).round().astype(dtype))
+    real = x.dtype
+    if dtype == "int32":
+        real = native.dtype("float32" if native.id == "torch" else "float64")
+    labels, distances = assign(x, x[:5, ...])
+    centroids, indices = kmeans_plusplus(x, 4, rng=0)
+    assert labels.dtype == native.dtype("int32")
+    assert "int" in str(indices.dtype)
+    assert (distances.dtype, centroids.dtype) == (real, real)
+    for array in (labels, distances, centroids, indices):
+        assert array_api_compat.device(array) == array_api_compat.device(x)
+    np.testing.assert_array_equal(native.numpy(labels), nearest(native.numpy(x), native.numpy(x)[:5]))
+
+
+BATCH = np.stack([blobs(40, 2, 3, seed=seed) for seed in range(4)])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"init": "random", "n_init": 3},
+        {"init": "k-means||"},
+        {"init": BATCH[0, :3]},  # the same for all
+        {"init": BATCH[:, 5:8], "tol": 0},
+        {"init": lambda x, k, rng: x[int(rng.integers(9)) :, ...][:k, ...], "n_init": 2},
+        {"metric": "cosine", "sample_weight": np.arange(40.0)},
+        {"empty": "keep", "max_iter": 1},
+    ],
+    ids=["random", "k-means||", "array", "arrays", "callable", "cosine", "keep"],
+)
+def test_problems_of_a_batch_know_nothing_of_each_other(native: Library, options: dict[str, Any]) -> None:
+    def clustered(x: np.ndarray, b: int | None) -> KMeansResult:
+        own = {n: v[b] if b is not None and np.ndim(v) == 3 else v for n, v in options.items()}
+        own = {n: native(v) if isinstance(v, np.ndarray) else v for n, v in own.items()}
+        return kmeans(native(x), 3, rng=1, **own)
+
+    whole, alone = clustered(BATCH, None), [clustered(BATCH[b], b) for b in range(4)]
+    for field, parts in zip(whole, zip(*alone, strict=True), strict=True):
+        values = [part if isinstance(part, int | bool) else native.numpy(part) for part in parts]
+        np.testing.assert_array_equal(native.numpy(field), np.stack(values))
+
+
 @pytest.mark.parametrize("function", ["kmeans", "assign", "kmeans_plusplus"])
 def test_batches_are_as_if_alone(native: Library, function: str) -> None:
     x = np.stack([blobs(40, 2, 3, seed=seed) for seed in range(4)])
@@ -360,6 +440,8 @@ def test_offset_data(native: Library, kernel: str | None, dtype: str, offset: fl
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_squares_out_of_range(native: Library, kernel: str | None, size: float) -> None:
+    if kernel == "host":
+        pytest.skip("leaves these to the reference kernel, and says so")
     x = (blobs(100, 2, 3) * size).astype("float32")
     result = kmeans(native(x), 3, rng=0, kernel=kernel)
     expected = kmeans(native(blobs(100, 2, 3)), 3, rng=0)
@@ -379,7 +461,7 @@ def test_integers(native: Library, dtype: str) -> None:
     result = kmeans(native(x), 2, rng=0)
     expected = kmeans(x.astype(float), 2, rng=0)
     np.testing.assert_array_equal(native.numpy(result.labels), expected.labels)
-    real = np.float32 if native.name == "torch" or not native.has_float64 else np.float64
+    real = np.float32 if native.id == "torch" or not native.has_float64 else np.float64
     assert native.numpy(result.centroids).dtype == real
 
 
@@ -467,7 +549,11 @@ def test_given_generators_move_on() -> None:
         ({"tol": -1}, ValueError, r"`tol` must be a number not below 0, got -1"),
         ({"tol": np.nan}, ValueError, r"`tol` must be a number not below 0, got nan"),
         ({"sample_weight": [1.0]}, ValueError, r"`sample_weight` must have shape \(60,\), got \(1,\)"),
-        ({"sample_weight": [-1.0] * 60}, ValueError, r"`sample_weight` must not be negative"),
+        (
+            {"sample_weight": [-2.0] + [-1.0] * 59},
+            ValueError,
+            r"`sample_weight` must not be negative, and not all zero, got values from -2\.0 to -1\.0",
+        ),
         ({"sample_weight": [0.0] * 60}, ValueError, r"`sample_weight` must .* not all zero"),
         ({"sample_weight": [np.nan] * 60}, ValueError, r"`sample_weight` must not contain NaN"),
         (
@@ -480,6 +566,14 @@ def test_given_generators_move_on() -> None:
             ValueError,
             r"`metric` must .* the mean minimises the distances of no other metric",
         ),
+        (
+            {"metric": [1, 2]},
+            ValueError,
+            r"`metric` must be one of 'euclidean', 'cosine', got \[1, 2\]",
+        ),
+        ({"rng": "seven"}, TypeError, r"`rng` must be a seed .* or a generator of NumPy, got 'seven'"),
+        ({"rng": -7}, ValueError, r"`rng` must be a seed that is not negative .*, got -7"),
+        ({"callback": 5}, TypeError, r"`callback` must be callable or None, got 5"),
         ({"empty": "drop"}, ValueError, r"`empty` must be one of 'relocate', 'keep', 'raise', got 'drop'"),
         ({"kernel": "fast"}, ValueError, r"`kernel` must be one of None, 'reference', 'host', got 'fast'"),
     ],
@@ -554,27 +648,40 @@ def test_small_and_reference_kernels_agree(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_array_equal(one.labels, other.labels)
 
 
-@pytest.mark.parametrize("data", ["in general position", "many ties"])
-def test_an_iteration_asks_for_one_number(monkeypatch: pytest.MonkeyPatch, data: str) -> None:
-    """On an accelerator the host waits for each value it asks for; strict's `device1` passes for one here."""
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The values asked for of arrays on strict's `device1`, which passes for an accelerator here."""
     strict = pytest.importorskip("array_api_strict")
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(3000, 3)) if data == "in general position" else rng.integers(0, 30, size=(3000, 2))
-    points = strict.asarray(x.astype("float32"), device=strict.Device("device1"))
-    asked = []
+    kind, names = type(strict.asarray(0)), []
 
     def counted(name: str) -> Any:
-        method = getattr(type(points), name)
+        method = getattr(kind, name)
 
         def count(self: Any, *args: Any, **options: Any) -> Any:
-            asked.append(name)
+            names.append(name)
             return method(self, *args, **options)
 
         return count
 
     for name in ("__bool__", "__int__", "__float__", "__index__", "__complex__", "__iter__", "__array__"):
-        if hasattr(type(points), name):
-            monkeypatch.setattr(type(points), name, counted(name))
+        if hasattr(kind, name):
+            monkeypatch.setattr(kind, name, counted(name))
+    return names
+
+
+def accelerated(data: str) -> Any:
+    """Points on `device1`."""
+    import array_api_strict as strict
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 3)) if data == "in general position" else rng.integers(0, 30, size=(3000, 2))
+    return strict.asarray(x.astype("float32"), device=strict.Device("device1"))
+
+
+@pytest.mark.parametrize("data", ["in general position", "many ties"])
+def test_an_iteration_asks_for_one_number(asked: list[str], data: str) -> None:
+    """On an accelerator the host waits for each value it asks for."""
+    points = accelerated(data)
 
     def questions(max_iter: int) -> tuple[int, int]:
         asked.clear()
@@ -584,6 +691,20 @@ def test_an_iteration_asks_for_one_number(monkeypatch: pytest.MonkeyPatch, data:
     few, many = questions(2), questions(12)
     assert many[0] - few[0] > 5
     assert many[1] - few[1] <= many[0] - few[0]
+
+
+@pytest.mark.parametrize("function", ["assign", "kmeans_plusplus"])
+def test_chunks_ask_for_nothing(asked: list[str], function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    points, numbers = accelerated("in general position"), []
+    for budget in (1 << 26, 1 << 15):
+        monkeypatch.setattr(problem, "ACCELERATOR_BUDGET", budget)
+        asked.clear()
+        if function == "assign":
+            assign(points, points[:40, :], kernel="reference")
+        else:
+            kmeans_plusplus(points, 40, rng=0)
+        numbers.append(len(asked))
+    assert numbers[0] == numbers[1] < 20
 
 
 def test_ties_beyond_the_room_for_them(native: Library) -> None:

@@ -92,15 +92,27 @@ def test_fewer_distinct_points_than_clusters() -> None:
     assert int(result.n_iter) < 10
 
 
-def test_vmap_batches_and_singles_agree() -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"init": "random", "n_init": 3, "metric": "cosine"},
+        {"init": "k-means||", "sample_weight": jnp.arange(60.0) % 4},
+        {"init": jnp.asarray(blobs(60, 2, 4)[:4]), "empty": "keep", "tol": 0},
+    ],
+    ids=["default", "random", "k-means||", "array"],
+)
+def test_vmap_batches_and_singles_agree(options: dict[str, Any]) -> None:
     x = jnp.asarray(np.stack([blobs(60, 2, 4, seed=seed, spread=1.0) for seed in range(5)]))
-    single = [kmeans(x[b], 4, rng=0) for b in range(5)]
-    mapped = jax.vmap(lambda x: kmeans(x, 4, rng=0))(x)
-    traced = jax.jit(lambda x: kmeans(x, 4, rng=0))(x)
+
+    def clustered(x: Any) -> Any:
+        return kmeans(x, 4, rng=0, **options)
+
+    single = [clustered(x[b]) for b in range(5)]
     expected = type(single[0])(*(np.stack(field) for field in zip(*single, strict=True)))
-    agree(mapped, expected)
-    agree(traced, expected)
-    agree(kmeans(x, 4, rng=0), expected)
+    agree(jax.jit(jax.vmap(clustered))(x), expected)
+    agree(jax.jit(clustered)(x), expected)
+    agree(clustered(x), expected)
 
 
 def test_plus_plus() -> None:
@@ -126,6 +138,19 @@ def test_one_trace_for_a_shape() -> None:
     assert traces == [(50, 2), (60, 2)]
 
 
+@pytest.mark.parametrize("init", ["k-means++", "k-means||", "random"])
+def test_runs_iterations_and_chunks_are_loops(init: str) -> None:
+    """The program is as long for many of them as for few, but for some arithmetic of where a chunk begins."""
+
+    def length(n: int, n_init: int, max_iter: int, k: int) -> int:
+        options: dict[str, Any] = {"init": init, "n_init": n_init, "max_iter": max_iter, "rng": 0}
+        program = jax.make_jaxpr(lambda x: kmeans(x, k, **options))(jax.ShapeDtypeStruct((n, 3), "float32"))
+        return str(program).count(" = ")
+
+    assert length(50, 2, 2, 6) == length(50, 20, 300, 12)
+    assert length(3_000_000, 2, 2, 6) < 1.02 * length(50, 2, 2, 6)
+
+
 def test_nothing_calls_back_to_the_host() -> None:
     program = str(jax.make_jaxpr(lambda x: kmeans(x, 3, n_init=2, rng=0))(jnp.asarray(blobs())))
     assert "callback" not in program
@@ -138,6 +163,27 @@ def test_what_needs_values_is_refused() -> None:
         jax.jit(lambda x: kmeans(x, 3, empty="raise"))(x)
     with pytest.raises(TypeError, match=r"`callback` needs values"):
         jax.jit(lambda x: kmeans(x, 3, callback=print))(x)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_clusters": 3}, r"`n_clusters` must be an integer, got .* Hint: .* a static argument"),
+        ({"tol": 0.1}, r"`tol` must be a number, got .* Hint: .* a static argument"),
+        ({"rng": 0}, r"`rng` must be a seed .*, got .* Hint: .* a static argument"),
+    ],
+)
+def test_what_must_be_static(options: dict[str, Any], message: str) -> None:
+    static = {"n_clusters", "n_init", "max_iter", "init", "tol", "rng"}
+    arguments = {"n_clusters": 3, "rng": 0, **options}
+    with pytest.raises(TypeError, match=message):
+        jax.jit(kmeans, static_argnames=static - options.keys())(jnp.asarray(blobs()), **arguments)
+
+
+def test_kmeans_itself_can_be_transformed() -> None:
+    x = jnp.asarray(blobs(80, 2, 3))
+    options = {"n_clusters": 3, "n_init": 2, "max_iter": 20, "init": "random", "rng": 5}
+    agree(jax.jit(kmeans, static_argnames=tuple(options))(x, **options), kmeans(x, **options))
 
 
 def test_not_a_number_ends() -> None:

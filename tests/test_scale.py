@@ -12,6 +12,7 @@ from conftest import CHOSEN, Library
 from xpmeans import assign, kmeans
 
 MEMORY = """
+import ctypes
 import sys
 from pathlib import Path
 
@@ -31,7 +32,8 @@ if library == "jax":
     if transformed == "jit":
         wrap = jax.jit
 calls = {
-    "kmeans": wrap(lambda x, book: kmeans(x, book.shape[0], init=book, max_iter=1)),
+    "kmeans": wrap(lambda x, book: kmeans(x, book.shape[0], init=book, max_iter=3)),
+    "cosine": wrap(lambda x, book: kmeans(x, book.shape[0], init=book, max_iter=1, metric="cosine")),
     "assign": wrap(assign),
     "kmeans_plusplus": wrap(lambda x, book: kmeans_plusplus(x, 20, rng=0)),
 }
@@ -49,6 +51,8 @@ for name, call in calls.items():
         call = call.lower(x, book).compile()
     else:
         call(x[:3000], book[:20])  # nor what libraries load
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)  # what earlier calls have freed must not hide what this one takes
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = memory("VmRSS")
     np.asarray(call(x, book)[0])
@@ -66,7 +70,7 @@ def test_memory_beyond_the_data(where: str) -> None:
     output = subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ)
     assert output.returncode == 0, output.stderr
     peaks = {name: int(mib) for name, mib in map(str.split, output.stdout.splitlines())}
-    assert set(peaks) == {"kmeans", "assign", "kmeans_plusplus"}
+    assert set(peaks) == {"kmeans", "cosine", "assign", "kmeans_plusplus"}
     assert max(peaks.values()) <= 200, peaks
 
 

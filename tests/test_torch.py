@@ -1,6 +1,5 @@
-"""What is PyTorch's own: `torch.compile`, defaults that somebody changed, half precision."""
+"""What is PyTorch's own: `torch.compile`, half precision, gradients, devices without values."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ if "torch" not in CHOSEN:
 import array_api_compat
 import torch
 
-from xpmeans import assign, kmeans, kmeans_plusplus
-from xpmeans._core import loop
+from xpmeans import _inputs, assign, kmeans
+from xpmeans._core import initial, loop
 from xpmeans._core.brute import BruteForce
 from xpmeans._core.nearest import Reference
 from xpmeans._core.precision import Reach, precision
@@ -44,30 +43,6 @@ def test_the_operator_keeps_its_promises() -> None:
         torch.library.opcheck(
             operators.assign, (points, book, "euclidean", None), test_utils=("test_schema", "test_faketensor")
         )
-
-
-@pytest.fixture(params=["float64", "meta"])
-def changed(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A default dtype, or a default device, that is not torch's own."""
-    if request.param == "meta":
-        torch.set_default_device("meta")
-    else:
-        torch.set_default_dtype(torch.float64)
-    yield request.param
-    torch.set_default_device(None)
-    torch.set_default_dtype(torch.float32)
-
-
-def test_defaults_that_somebody_changed(changed: str) -> None:
-    x = torch.asarray(blobs().astype("float32"), device="cpu")
-    result = kmeans(x, 3, rng=0)
-    labels, distances = assign(x, result.centroids)
-    centroids, indices = kmeans_plusplus(x, 3, rng=0)
-    results: list[Any] = [*result[:4], labels, distances, centroids, indices]
-    assert {array.device.type for array in results} == {"cpu"}
-    assert {array.dtype for array in (result.centroids, distances, centroids)} == {torch.float32}
-    if changed == "float64":
-        assert kmeans(torch.asarray([[1], [5]]), 2, rng=0).centroids.dtype == torch.float64
 
 
 def test_bfloat16() -> None:
@@ -106,3 +81,17 @@ def test_a_step_makes_everything_where_the_points_are(kernel: Any, dtype: torch.
     assert (labels.shape, sums.shape, counts.shape) == ((5000,), (30, 7), (30,))
     assert (labels.dtype, sums.dtype, counts.dtype) == (torch.int32, torch.float64, torch.float64)
     assert (left is None) == (kernel is BruteForce)
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+def test_first_centroids_are_chosen_without_asking_for_a_value(init: str) -> None:
+    """On an accelerator the host would wait for each; on `meta` there are none."""
+    x = torch.empty((5000, 7), dtype=torch.float32, device="meta")
+    xp = array_api_compat.array_namespace(x)
+    dtypes = precision(xp, x.dtype, x.device)
+    problem = make_problem(xp, x.device, x, 30, dtypes, Reach(1.0, True), loop.ACCELERATOR)
+    mass = torch.empty(5000, dtype=dtypes.sums, device="meta")
+    draws = _inputs.draws(init, np.random.default_rng(0), 1, 30)
+    uniforms = [torch.asarray(draw[0], dtype=dtypes.sums, device="meta") for draw in draws]
+    rows = initial.ROWS[init](problem, mass, *uniforms)
+    assert (rows.shape, rows.dtype, rows.device.type) == ((30,), torch.int64, "meta")

@@ -345,7 +345,7 @@ class _Pickled:
                 f"The model's arrays belong to {library}, which cannot be imported here. Hint: install it, "
                 "or convert the model where it is installed: model.to('numpy')."
             ) from error
-        if library != "torch" or device == "cpu":
+        if library != "torch":
             return converted(values, xp, None, dtype)
         try:
             return converted(values, xp, device, dtype)

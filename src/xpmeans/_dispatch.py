@@ -267,7 +267,7 @@ def _context(array: Any) -> Context:
         off_cpu = array.device.type != "cpu"
         return Context(xp, "torch", array.device, on_gpu=off_cpu, traced=False, lazy=False)
     if compat.is_jax_array(array):
-        if _is_tracer(array):
+        if is_tracer(array):
             return Context(xp, "jax", None, on_gpu=False, traced=True, lazy=False)
         devices = array.devices()
         off_cpu = any(device.platform != "cpu" for device in devices)
@@ -283,14 +283,14 @@ def _context(array: Any) -> Context:
 
 def _goes_anywhere(value: Any) -> bool:
     """Whether JAX counts an array as on any device: one that nobody has put anywhere."""
-    return compat.is_jax_array(value) and not _is_tracer(value) and not value.committed
+    return compat.is_jax_array(value) and not is_tracer(value) and not value.committed
 
 
 def _is_number(value: Any) -> bool:
     """Whether a value belongs to no library: Python's numbers, NumPy's, and 0-d arrays."""
     if isinstance(value, int | float | complex | np.generic):
         return True
-    return getattr(value, "ndim", None) == 0 and not _is_tracer(value)
+    return getattr(value, "ndim", None) == 0 and not is_tracer(value)
 
 
 def being_compiled() -> bool:
@@ -299,7 +299,7 @@ def being_compiled() -> bool:
     return torch is not None and torch.compiler.is_compiling()
 
 
-def _is_tracer(value: Any) -> bool:
+def is_tracer(value: Any) -> bool:
     """Whether JAX is tracing this value; JAX is looked up, not imported."""
     jax = sys.modules.get("jax")
     return jax is not None and isinstance(value, jax.core.Tracer)

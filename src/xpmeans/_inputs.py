@@ -10,7 +10,7 @@ import numpy as np
 from xpmeans._core import initial
 from xpmeans._core.lloyd import ClusterError
 from xpmeans._core.precision import Reach, measure, precision
-from xpmeans._dispatch import Context, dispatch, on_host
+from xpmeans._dispatch import Context, dispatch, is_tracer, on_host
 from xpmeans._kernels import traced
 from xpmeans.capabilities import gate
 
@@ -139,7 +139,7 @@ def at_least(name: str, value: Any, least: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"`{name}` must be an integer, got {value!r}.") from None
+        raise TypeError(f"`{name}` must be an integer, got {_shown(value)}") from None
     if number < least:
         raise ValueError(f"`{name}` must be at least {least}, got {number}.")
     return number
@@ -150,7 +150,7 @@ def not_negative(name: str, value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"`{name}` must be a number, got {value!r}.") from None
+        raise TypeError(f"`{name}` must be a number, got {_shown(value)}") from None
     if isinstance(value, str):
         raise TypeError(f"`{name}` must be a number, got {value!r}.")
     if not number >= 0:
@@ -158,9 +158,25 @@ def not_negative(name: str, value: Any) -> float:
     return number
 
 
-def one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """An argument with a few possible values."""
-    if value not in choices:
+def generator(name: str, value: Any) -> np.random.Generator:
+    """A source of random numbers."""
+    try:
+        return np.random.default_rng(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"`{name}` must be a seed that is not negative or a generator of NumPy, got {_shown(value)}"
+        ) from None
+
+
+def _shown(value: Any) -> str:
+    """A wrong value for an error, with a hint where JAX traces what must be known."""
+    hint = " Hint: of JAX's transformations it must be a static argument." if is_tracer(value) else ""
+    return f"{value!r}.{hint}"
+
+
+def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """An argument with a few possible values, all of them text."""
+    if not (isinstance(value, str) and value in choices):
         hint = " Hint: the mean minimises the distances of no other metric." if callable(value) else ""
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.{hint}")
 

@@ -15,7 +15,7 @@ from xpmeans._core import initial
 from xpmeans._core.distances import all_distances, distances, inertia_of
 from xpmeans._core.fit import Rules
 from xpmeans._core.minibatch import Pace, Run, Stream, run, subset, update
-from xpmeans._core.precision import cast, measure, precision, promoted
+from xpmeans._core.precision import cast, is_one, measure, precision, promoted
 from xpmeans._core.problem import Problem, make_problem
 from xpmeans._core.restarts import Answer, best_of
 from xpmeans._dispatch import Context, on_host, returned, without_false_alarms
@@ -194,8 +194,16 @@ def transform(task: Task, _draws: Any, x: Any, _weights: Any, book: Any) -> tupl
     """Distances of all points from all centroids."""
     wide = promoted(task.work.xp, x.dtype, book.dtype)
     problem, *_ = _problem(task, x, book.shape[0], None, book, wide)
-    found = all_distances(problem, _book(task, problem, "cluster_centers_", book))
-    return (found * found / 2 if task.metric == "cosine" else found / problem.scale,)
+    xp, dtype = problem.xp, problem.dtypes.result
+
+    def finished(part: Any) -> Any:
+        if task.metric == "cosine":
+            part = part * part / 2
+        elif not is_one(problem.scale):
+            part = part / problem.scale
+        return cast(xp, part, dtype)
+
+    return (all_distances(problem, _book(task, problem, "cluster_centers_", book), finished, dtype),)
 
 
 def assign(task: Task, _draws: Any, x: Any, _weights: Any, book: Any) -> tuple[Any, Any]:
@@ -241,7 +249,7 @@ def _problem(
         size = traced().power_of_two(xp.max(mass))
     else:
         largest = _inputs.finite("sample_weight", xp, mass[:, None]).largest
-        _inputs.require_weights(float(xp.min(mass)), largest)
+        _inputs.require_weights(float(xp.min(mass)), float(xp.max(mass)))
         size = 2.0 ** (math.frexp(largest)[1] - 1)  # so that neither tiny nor huge weights leave the range
     return problem, mass / size, size
 
@@ -268,11 +276,19 @@ def _directions(name: str, problem: Problem, rows: Any) -> Any:
     if not problem.flow.traced:
         _inputs.finite(name, xp, rows)
     rows = cast(xp, rows, problem.dtypes.compute)
-    largest = xp.max(xp.abs(rows), axis=1)
+    largest = xp.maximum(xp.max(rows, axis=1), -xp.min(rows, axis=1))
     if not problem.flow.traced:
         _inputs.require_directions(name, int(xp.argmin(largest)) if xp.any(largest == 0) else -1)
     rows = rows / largest[:, None]
-    return rows / xp.sqrt(xp.sum(rows * rows, axis=1))[:, None]
+
+    def part(window: Any) -> Any:
+        some = window(rows)
+        return xp.sum(some * some, axis=1)
+
+    n = rows.shape[0]
+    squares = problem.flow.column(xp, n, min(n, problem.plan.rows), rows.dtype, problem.device, part)
+    rows /= xp.sqrt(squares)[:, None]
+    return rows
 
 
 def _uniforms(problem: Problem, draws: Any) -> Any:

@@ -9,7 +9,6 @@ import warnings
 from typing import Any
 
 import array_api_compat as compat
-import numpy as np
 
 from xpmeans import _inputs, _solve
 from xpmeans._clusterer import Clusterer
@@ -150,7 +149,7 @@ class KMeans(Clusterer):
                 stacklevel=2,
             )
         weights = self._weights(X, sample_weight)
-        rng = np.random.default_rng(self.random_state)
+        rng = _inputs.generator("random_state", self.random_state)
         with Progress(bool(self.verbose), self.max_iter) as progress:
             last: list[Any] = []
 
@@ -316,7 +315,7 @@ class MiniBatchKMeans(Clusterer):
         weights = self._weights(X, sample_weight)
         self.__dict__.pop("labels_", None)  # which `compute_labels=False` would leave from another fit
         n = X.shape[0]
-        rng = self._rng = np.random.default_rng(self.random_state)
+        rng = self._rng = _inputs.generator("random_state", self.random_state)
         task, pace, inputs = self._task(X, weights)
         max_steps = _inputs.at_least("max_iter", self.max_iter, 1) * n // pace.batch_size
         with Progress(bool(self.verbose), max_steps) as progress:
@@ -360,7 +359,7 @@ class MiniBatchKMeans(Clusterer):
         X = self._again(X, "partial_fit") if begun else self._checked(X, reset=True)[0]
         weights = self._weights(X, sample_weight)
         if not begun:
-            self._rng = np.random.default_rng(self.random_state)
+            self._rng = _inputs.generator("random_state", self.random_state)
         stream = Stream(None, self._counts, self._since) if begun else None
         centers = getattr(self, "_precise", self.cluster_centers_) if begun else None
         task, pace, inputs = self._task(X, weights, centers)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import array_api_extra as xpx
-import numpy as np
 
 from xpmeans import _inputs, _solve
 from xpmeans._core.precision import promoted, widest
@@ -158,7 +157,7 @@ def kmeans(
     Notes
     -----
     The time is O(n k d) for an iteration and for k-means++, the extra memory a few MiB and some 60 bytes a
-    point: n x k numbers are never held.
+    point, with 'cosine' a copy of the points besides: n x k numbers are never held.
 
     {support}
 
@@ -219,7 +218,9 @@ def clustered(
     n_runs = _inputs.at_least("n_init", n_init, 1)
     if given:
         n_runs = 1
-    source = np.random.default_rng(rng)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"`callback` must be callable or None, got {callback!r}.")
+    source = _inputs.generator("rng", rng)
     needs_values = callback is not None or empty == "raise" or not (named or given)
     books = {"init": init} if given else {}
     inputs = _inputs.inputs_of("kmeans", x, sample_weight, compiles=not needs_values, **books)
@@ -307,7 +308,8 @@ def assign(
 
     Notes
     -----
-    The time is O(n k d), the extra memory a few MiB and up to 60 bytes a point.
+    The time is O(n k d), the extra memory a few MiB and up to 60 bytes a point, with 'cosine' a copy of the
+    points besides.
 
     {support}
 
@@ -394,7 +396,7 @@ def kmeans_plusplus(
     array([2, 0])
     """
     trials = None if n_local_trials is None else _inputs.at_least("n_local_trials", n_local_trials, 1)
-    source = np.random.default_rng(rng)
+    source = _inputs.generator("rng", rng)
     inputs = _inputs.inputs_of("kmeans_plusplus", x, sample_weight, compiles=True)
     k = _inputs.clusters(n_clusters, inputs)
     task = Task(inputs.user, inputs.work, inputs.dtype, k=k)

@@ -129,17 +129,18 @@ class Reference:
             labels.put(rows, cast(xp, answers[0, :], xp.int32))
             single = answers[1, :] == 1
             settled.put(rows, single)
+            if collect is None:
+                continue
             weights = ones[: points.shape[0]] if state.weights is None else state.weights[rows]
             unit = state.weights is None
             if room is not None or not xp.all(single):
                 weights = weights * cast(xp, single, sums)
                 open_points, unit = True, False
-            if collect is not None:
-                if not is_one(self.scale):
-                    points = self._scaled(state.x[rows, ...], sums)  # its small values may be gone
-                collect(members, points, weights, unit)
+            if not is_one(self.scale):
+                points = self._scaled(state.x[rows, ...], sums)  # its small values may be gone
+            collect(members, points, weights, unit)
         label = labels.value
-        if open_points:
+        if open_points or (collect is None and not xp.all(settled.value)):
             label, left = self._settle(state, book, label, settled.value, room, collect)
         return label if self.finite else xp.where(self._valid(state.x, state.plan), label, 0), left
 
