@@ -1,0 +1,435 @@
+"""Dask arrays, block by block: agreement with NumPy, reads, schedulers."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import CHOSEN, blobs
+
+import xpmeans
+from xpmeans import assign, kmeans, kmeans_plusplus
+
+if "dask" not in CHOSEN:
+    pytest.skip("Dask is not under test", allow_module_level=True)
+
+import dask
+import dask.array as da
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+def cut(n: int, rng: np.random.Generator) -> tuple[int, ...]:
+    """Random sizes of blocks, some of them empty or of one row."""
+    edges = np.sort(rng.integers(0, n + 1, size=rng.integers(0, 9)))
+    return tuple(np.diff(edges, prepend=0, append=n).tolist())
+
+
+def same(result: Any, expected: Any, scale: float = 1.0) -> None:
+    """Two results of one start: all that is decided is equal, all that is added up equal but for rounding."""
+    assert (result.n_iter, result.converged) == (expected.n_iter, expected.converged)
+    np.testing.assert_array_equal(np.asarray(result.labels), expected.labels)
+    np.testing.assert_array_equal(result.counts, expected.counts)
+    tolerance = 1e-5 if expected.centroids.dtype == np.float32 else 1e-10
+    np.testing.assert_allclose(result.centroids, expected.centroids, rtol=tolerance, atol=tolerance * scale)
+    np.testing.assert_allclose(result.inertia, expected.inertia, rtol=tolerance)
+
+
+def problem(seed: int) -> tuple[np.ndarray, dict[str, Any], np.random.Generator]:
+    """Points and arguments of a random problem."""
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(1, 400)), int(rng.integers(1, 7))
+    k = int(rng.integers(1, min(n, 12) + 1))
+    x = rng.normal(size=(n, d))
+    kind = rng.integers(4)
+    if kind == 1:
+        x = np.round(x)  # ties, copies, and clusters that lose all points
+    if kind == 2:
+        x = x + 1000 * rng.normal(size=d)
+    if kind == 3:
+        x = x.astype(np.float32)
+    options: dict[str, Any] = {
+        "max_iter": int(rng.integers(1, 30)),
+        "tol": float(rng.choice([0.0, 1e-4, 1e-2])),
+        "empty": str(rng.choice(["relocate", "keep"])),
+    }
+    if rng.integers(3) == 0:
+        options["sample_weight"] = rng.integers(0, 4, size=n) + (np.arange(n) == 0)
+    if rng.integers(4) == 0 and not (x == 0).all(axis=1).any():
+        options["metric"] = "cosine"
+    options["init"] = x[rng.choice(n, k)] if rng.integers(2) else x[rng.choice(n, k)] + 3.0
+    return x, options, rng
+
+
+@pytest.mark.filterwarnings("ignore:Some clusters are empty")
+@pytest.mark.parametrize("seed", range(200))
+def test_it_agrees_with_numpy(seed: int) -> None:
+    """200 random problems over random chunks: the same iterations from the same start."""
+    x, options, rng = problem(seed)
+    k = len(options["init"])
+    expected = kmeans(x, k, **options)
+    chunks = cut(len(x), rng)
+    data = da.from_array(x, chunks=(chunks, -1))
+    result = kmeans(data, k, **options)
+    assert result.labels.chunks == (chunks,)
+    same(result, expected, scale=np.abs(x).max())
+
+
+CHUNKS = {
+    "one block": (60,),
+    "even": (20, 20, 20),
+    "uneven": (1, 40, 2, 17),
+    "empty blocks": (0, 25, 0, 0, 35, 0),
+    "one-row blocks": (1,) * 60,
+}
+
+
+def made(x: np.ndarray, chunks: tuple[int, ...]) -> Any:
+    return da.from_array(x, chunks=(chunks, *((m,) for m in x.shape[1:])))
+
+
+@pytest.mark.parametrize("name", CHUNKS)
+@pytest.mark.parametrize("init", ["auto", "k-means++", "random"])
+def test_a_seed_gives_one_answer_whatever_the_chunks(name: str, init: str) -> None:
+    """Draws belong to row numbers. What is added up differs by rounding, as block by block it must."""
+    x = blobs(spread=2.0)
+    expected = kmeans(made(x, (60,)), 4, init=init, rng=7)
+    result = kmeans(made(x, CHUNKS[name]), 4, init=init, rng=7)
+    np.testing.assert_allclose(result.centroids, expected.centroids, rtol=1e-12)
+    np.testing.assert_array_equal(np.asarray(result.labels), np.asarray(expected.labels))
+    centroids, rows = kmeans_plusplus(made(x, CHUNKS[name]), 4, rng=7)
+    expected_centroids, expected_rows = kmeans_plusplus(made(x, (60,)), 4, rng=7)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_array_equal(centroids, expected_centroids)
+    np.testing.assert_array_equal(centroids, x[rows])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_unknown_chunks(weighted: bool) -> None:
+    x = blobs(spread=2.0)
+    mask = np.arange(60) % 3 > 0
+    mask[:20] = False  # a block that is left empty
+    weights = np.arange(60.0) if weighted else None
+    start = x[mask][:4]
+    data, chosen = made(x, CHUNKS["even"]), made(mask, CHUNKS["even"])
+    mass = None if weights is None else made(weights, CHUNKS["even"])[chosen]
+    expected = kmeans(x[mask], 4, init=start, sample_weight=None if weights is None else weights[mask])
+    result = kmeans(data[chosen], 4, init=start, sample_weight=mass)
+    same(result, expected)
+    if weights is not None:  # weights that lie in memory
+        same(kmeans(data[chosen], 4, init=start, sample_weight=weights[mask]), expected)
+    labels, distances = assign(data[chosen], start)
+    assert np.isnan(labels.shape[0])
+    np.testing.assert_array_equal(np.asarray(labels), assign(x[mask], start)[0])
+    np.testing.assert_array_equal(np.asarray(distances), assign(x[mask], start)[1])
+    assert kmeans_plusplus(data[chosen], 4, sample_weight=mass, rng=0)[1].max() < mask.sum()
+
+
+def test_weights_that_do_not_fit_the_points() -> None:
+    x = blobs()
+    data = made(x, CHUNKS["even"])[made(np.ones(60, bool), CHUNKS["even"])]
+    with pytest.raises(ValueError, match="`sample_weight` must have the chunks of `x`, or known ones"):
+        kmeans(data, 3, sample_weight=made(np.ones(60), (30, 30))[made(np.ones(60, bool), (30, 30))])
+    with pytest.raises(ValueError, match=r"`sample_weight` must have a weight for each point \(60\), got 55"):
+        kmeans(data, 3, sample_weight=np.ones(55))
+    with pytest.raises(
+        ValueError, match="`sample_weight` must have a weight for each point, got 25 for the 20"
+    ):
+        kmeans(data, 3, sample_weight=made(np.ones(65), (25, 20, 20))[made(np.ones(65, bool), (25, 20, 20))])
+
+
+def test_columns_in_several_blocks_are_put_together_and_that_is_said() -> None:
+    x = blobs(d=6)
+    data = da.from_array(x, chunks=((20, 40), (2, 4)))
+    start = x[:3]
+    with pytest.warns(
+        UserWarning, match="`x` is cut into 2 blocks of columns.* all its pieces but one are sent"
+    ) as seen:
+        result = kmeans(data, 3, init=start)
+    assert [warning.filename for warning in seen] == [__file__]
+    assert result.labels.chunks == ((20, 40),)
+    same(result, kmeans(x, 3, init=start))
+    with pytest.warns(UserWarning, match="2 blocks of columns"):
+        labels, _ = assign(data, start)
+    np.testing.assert_array_equal(np.asarray(labels), assign(x, start)[0])
+    with pytest.warns(UserWarning, match="2 blocks of columns"):
+        kmeans_plusplus(data, 3)
+
+
+def test_results_are_small_values_and_lazy_columns() -> None:
+    x = blobs(n=60).astype(np.float32)
+    result = kmeans(made(x, CHUNKS["uneven"]), 3, rng=0)
+    assert isinstance(result.centroids, np.ndarray)
+    assert result.centroids.dtype == np.float32
+    assert isinstance(result.inertia, np.float64)
+    assert isinstance(result.counts, np.ndarray)
+    assert result.counts.dtype == np.int64
+    assert (type(result.n_iter), type(result.converged)) == (int, bool)
+    assert isinstance(result.labels, da.Array)
+    assert result.labels.dtype == np.int32
+    assert result.labels.chunks == (CHUNKS["uneven"],)
+    labels, distances = assign(made(x, CHUNKS["uneven"]), result.centroids)
+    assert (labels.dtype, distances.dtype) == (np.int32, np.float32)
+    assert labels.chunks == distances.chunks == (CHUNKS["uneven"],)
+    for lazy, expected in zip((labels, distances), assign(x, result.centroids), strict=True):
+        found = np.asarray(lazy)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_batches() -> None:
+    x = np.stack([blobs(seed=s) for s in range(3)])
+    data = da.from_array(x, chunks=(2, 25, 2))
+    start = x[:, :3]
+    result, expected = kmeans(data, 3, init=start), kmeans(x, 3, init=start)
+    for found, wanted in zip(result, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(found), np.asarray(wanted))
+    labels, _ = assign(data, start[0])
+    np.testing.assert_array_equal(np.asarray(labels), assign(x, start[0])[0])
+    centroids, rows = kmeans_plusplus(data, 3, rng=0)
+    np.testing.assert_array_equal(centroids, np.take_along_axis(x, rows[..., None], axis=1))
+
+
+def test_callables_get_the_dask_array_and_a_generator() -> None:
+    x = blobs()
+
+    def init(points: Any, k: int, rng: np.random.Generator) -> Any:
+        assert isinstance(points, da.Array)
+        return points[: k + rng.integers(1)]
+
+    same(kmeans(made(x, CHUNKS["even"]), 3, init=init, n_init=1), kmeans(x, 3, init=x[:3]))
+
+
+def test_the_best_of_several_runs() -> None:
+    x = blobs(n=60, k=6, spread=0.1)
+    data = made(x, CHUNKS["even"])
+    alone = min(kmeans(data, 6, init="random", n_init=1, rng=seed).inertia for seed in range(9))
+    assert kmeans(data, 6, init="random", n_init=30, rng=0).inertia <= alone
+
+
+def test_callback_sees_each_iteration_and_can_end_the_run() -> None:
+    x = blobs(spread=2.0)
+    seen: list[Any] = []
+    wanted: list[Any] = []
+    kmeans(made(x, CHUNKS["even"]), 4, init=x[:4], callback=lambda *all: seen.append(all))
+    kmeans(x, 4, init=x[:4], callback=lambda *all: wanted.append(all))
+    assert [n_iter for n_iter, *_ in seen] == [n_iter for n_iter, *_ in wanted]
+    for found, expected in zip(seen, wanted, strict=True):
+        np.testing.assert_allclose(found[1], expected[1])
+        np.testing.assert_allclose(found[2], expected[2])
+    result = kmeans(made(x, CHUNKS["even"]), 4, init=x[:4], callback=lambda n_iter, *_: n_iter == 2)
+    assert (result.n_iter, result.converged) == (2, False)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite(value: float) -> None:
+    x, weights = blobs(), np.ones(60)
+    weights[50], bad = value, x.copy()
+    bad[50, 1] = value
+    data = made(x, CHUNKS["uneven"])
+    for call in (
+        lambda: kmeans(made(bad, CHUNKS["uneven"]), 3),
+        lambda: kmeans_plusplus(made(bad, CHUNKS["uneven"]), 3),
+        lambda: assign(made(bad, CHUNKS["uneven"]), x[:3])[0].compute(),
+    ):
+        with pytest.raises(ValueError, match="`x` must not contain NaN or infinity"):
+            call()
+    with pytest.raises(ValueError, match="`sample_weight` must not contain NaN or infinity"):
+        kmeans(data, 3, sample_weight=weights)
+    with pytest.raises(ValueError, match="`init` must not contain NaN or infinity"):
+        kmeans(data, 3, init=bad[50:53])
+
+
+def test_errors_are_those_of_numpy() -> None:
+    x = blobs()
+    data = made(x, CHUNKS["uneven"])
+    with pytest.raises(
+        ValueError, match=r"`sample_weight` must not be negative, and not all zero, got .* -1.0 to"
+    ):
+        kmeans(data, 3, sample_weight=np.where(np.arange(60) == 50, -1.0, 1.0))
+    with pytest.raises(ValueError, match="`sample_weight` must not be negative, and not all zero"):
+        kmeans(data, 3, sample_weight=np.zeros(60))
+    with pytest.raises(
+        ValueError, match=r"`n_clusters` must be between 1 and the number of points \(60\), got 61"
+    ):
+        kmeans(data, 61)
+    with pytest.raises(
+        ValueError, match=r"`n_clusters` must be between 1 and the number of points \(60\), got 61"
+    ):
+        kmeans(data[made(np.ones(60, bool), CHUNKS["uneven"])], 61)
+    with pytest.raises(ValueError, match="`x` must not be empty, all its blocks are"):
+        kmeans(data[made(np.zeros(60, bool), CHUNKS["uneven"])], 3)
+    with pytest.raises(ValueError, match="`persist` must be one of 'auto', True, False, got 'maybe'"):
+        kmeans(data, 3, persist="maybe")
+    with pytest.raises(ValueError, match=r"`init` must have shape \(k, 2\), got \(3, 5\)"):
+        kmeans(data, 3, init=np.zeros((3, 5)))
+    x[50] = 0
+    with pytest.raises(ValueError, match="rows of length zero with metric='cosine', row 50"):
+        kmeans(made(x, CHUNKS["uneven"]), 3, metric="cosine")
+    with pytest.raises(xpmeans.vq.ClusterError, match="A cluster is empty"):
+        kmeans(data, 3, init=x[:3] + np.asarray([[0], [0], [1e4]]), empty="raise")
+    with pytest.raises(TypeError, match=r"Inputs of type `numpy\.ma\.MaskedArray` are not supported"):
+        kmeans(data.map_blocks(np.ma.masked_array), 3)
+
+
+@pytest.mark.filterwarnings("ignore:Some clusters are empty")
+@pytest.mark.parametrize("n_distinct", [1, 3])
+@pytest.mark.parametrize("init", ["auto", "k-means++", "random"])
+def test_fewer_distinct_points_than_clusters(n_distinct: int, init: str) -> None:
+    x = np.repeat(np.arange(float(n_distinct))[:, None], 20, axis=0)
+    result = kmeans(made(x, (7, len(x) - 7)), 5, init=init, rng=0)
+    assert result.inertia == 0
+    assert np.count_nonzero(result.counts) == n_distinct
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+def test_values_whose_squares_leave_the_range(scale: float) -> None:
+    x = blobs(spread=2.0)
+    result = kmeans(made(x * scale, CHUNKS["uneven"]), 4, rng=0, tol=1e-3)
+    expected = kmeans(made(x, CHUNKS["uneven"]), 4, rng=0, tol=1e-3)
+    assert result.n_iter == expected.n_iter
+    np.testing.assert_allclose(result.centroids / scale, expected.centroids)
+
+
+@pytest.mark.filterwarnings("ignore:Some clusters are empty")
+@pytest.mark.parametrize("n", [40, 4000])
+def test_many_clusters_that_lose_their_points(n: int) -> None:
+    """All start far away: relocation takes many points, whole groups of which lie equally far."""
+    rng = np.random.default_rng(n)
+    x = rng.integers(0, 4, size=(n, 3)).astype(float)
+    start = np.concatenate([x[:1], np.full((19, 3), 1e3) + np.arange(19)[:, None]])
+    for weights in (None, rng.integers(0, 3, size=n) + (np.arange(n) == 0)):
+        expected = kmeans(x, 20, init=start, sample_weight=weights)
+        same(kmeans(made(x, cut(n, rng)), 20, init=start, sample_weight=weights), expected)
+
+
+def test_drawing_is_in_proportion_to_weight() -> None:
+    """The rows that `init="random"` starts from, over many seeds: three points of weight 1, 2 and 5."""
+    x, weights = np.asarray([[0.0], [1.0], [2.0], [9.0]]), np.asarray([1.0, 2.0, 5.0, 0.0])
+    data, first = made(x, (1, 2, 1)), Counter()
+    for seed in range(300):
+        options: dict[str, Any] = {"init": "random", "n_init": 1, "max_iter": 1, "rng": seed}
+        kmeans(data, 1, sample_weight=weights, callback=lambda *all: first.update([all[2][0, 0]]), **options)
+    assert set(first) == {0.0, 1.0, 2.0}
+    expected = 300 * weights[:3] / 8
+    chi = sum((first[float(i)] - expected[i]) ** 2 / expected[i] for i in range(3))
+    assert chi < 13.8  # exceeded once in a thousand by two degrees of freedom
+
+
+@pytest.mark.parametrize("init", ["k-means||", "k-means++"])
+def test_starts_are_as_good_as_numpys(init: str) -> None:
+    """Inertia before the first iteration, over 20 seeds."""
+    x = blobs(n=600, d=3, k=12, spread=0.2)
+    potentials: dict[str, list[float]] = {"numpy": [], "dask": []}
+    for seed in range(20):
+        for name, data in (("numpy", x), ("dask", made(x, (100, 300, 200)))):
+
+            def note(n_iter: int, inertia: float, _: Any, name: str = name) -> bool:
+                potentials[name].append(inertia)
+                return True
+
+            kmeans(data, 12, init=init, n_init=1, rng=seed, callback=note)
+    assert np.median(potentials["dask"]) <= 1.15 * np.median(potentials["numpy"])
+
+
+class Reads:
+    """A Dask array whose blocks note when they are made."""
+
+    def __init__(self, x: np.ndarray, chunks: tuple[int, ...]) -> None:
+        self.counts: Counter[int] = Counter()
+        edges = np.concatenate([[0], np.cumsum(chunks)])
+
+        def read(i: int) -> np.ndarray:
+            self.counts[i] += 1
+            return x[edges[i] : edges[i + 1]]
+
+        blocks = [
+            da.from_delayed(dask.delayed(read, pure=False)(i), (m, x.shape[1]), dtype=x.dtype)
+            for i, m in enumerate(chunks)
+        ]
+        self.array = da.concatenate(blocks)
+        self.n = len(chunks)
+
+    def each(self) -> int:
+        """How often every block was read: all the same."""
+        (count,) = {self.counts[i] for i in range(self.n)}
+        self.counts.clear()
+        return count
+
+
+def test_how_often_data_are_read() -> None:
+    """One pass for checks and first draws, one an iteration, one for the inertia; k-means|| makes six."""
+    x = blobs(spread=2.0)
+    reads = Reads(x, CHUNKS["even"])
+    passes = {"random": 0, "k-means++": 0, "k-means||": 6}
+    for init, n_passes in passes.items():
+        result = kmeans(reads.array, 4, init=init, n_init=1, rng=0, persist=False)
+        assert reads.each() == 1 + n_passes + result.n_iter + 1
+        result = kmeans(reads.array, 4, init=init, n_init=1, rng=0, persist=True)
+        assert reads.each() == 1
+        kmeans(reads.array, 4, init=init, n_init=1, rng=0)
+        assert reads.each() == 1  # for they fit
+        result.labels.compute()
+        assert reads.each() == 1
+    result = kmeans(reads.array, 4, init=x[:4], persist=False)
+    assert reads.each() == 2 + result.n_iter
+    kmeans_plusplus(reads.array, 4)
+    assert reads.each() == 1
+    labels, distances = assign(reads.array, x[:4])
+    assert not reads.counts
+    dask.compute(labels, distances)
+    assert reads.each() == 1
+    mask = made(np.ones(60, bool), CHUNKS["even"])
+    result = kmeans(reads.array[mask], 4, init=x[:4], persist=False)
+    assert reads.each() == 3 + result.n_iter
+    kmeans(reads.array[mask], 4, init=x[:4], persist=True)
+    assert reads.each() == 1
+
+
+def test_what_is_held_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the blocks nor what is left beside them outlive the call."""
+    from xpmeans._kernels import dask as kernel
+
+    x = blobs(n=30_000, d=4, spread=2.0)
+    data = made(x, (10_000, 20_000)).map_blocks(np.copy)
+    left: list[int] = []
+    options: dict[str, Any] = {"init": x[:8], "persist": True}
+    kmeans(data, 8, callback=lambda *_: left.append(len(kernel._beside)), **options)
+    assert max(left) == 2
+    assert not kernel._beside
+    with pytest.raises(ZeroDivisionError):
+        kmeans(data, 8, callback=lambda n_iter, *_: n_iter // (2 - n_iter) > 9, **options)
+    assert not kernel._beside
+    held = data.persist()
+    kmeans(held, 8, **options)
+    assert not kernel._beside
+
+
+def test_auto_looks_at_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xpmeans._kernels import dask as kernel
+
+    reads = Reads(blobs(), CHUNKS["even"])
+    needed = 60 * (2 * 8 + 24) * 2
+    for free, held in ((needed, True), (needed - 1, False)):
+        monkeypatch.setattr(kernel, "_memory", lambda client, free=free: float(free))
+        result = kmeans(reads.array, 3, rng=0)
+        assert reads.each() == (1 if held else 8 + result.n_iter)
+
+
+@pytest.mark.parametrize("persist", [True, False])
+def test_what_is_left_beside_blocks_changes_no_bit(persist: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xpmeans._kernels import dask as kernel
+
+    x = blobs(n=40_000, d=8, k=12, spread=2.0, seed=3).astype(np.float32)
+    options: dict[str, Any] = {"init": x[:12], "tol": 0, "max_iter": 25}
+    data = made(x, (15_000, 5000, 20_000))
+    expected = kmeans(data, 12, persist=persist, **options)
+    monkeypatch.setattr(kernel, "left_beside", lambda *_: None)
+    result = kmeans(data, 12, persist=True, **options)
+    np.testing.assert_array_equal(result.centroids, expected.centroids)
+    assert result.inertia == expected.inertia
