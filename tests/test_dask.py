@@ -1,7 +1,11 @@
 """Dask arrays, block by block: agreement with NumPy, reads, schedulers."""
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,7 @@ from xpmeans import assign, kmeans, kmeans_plusplus
 if "dask" not in CHOSEN:
     pytest.skip("Dask is not under test", allow_module_level=True)
 
+import cluster
 import dask
 import dask.array as da
 
@@ -433,3 +438,82 @@ def test_what_is_left_beside_blocks_changes_no_bit(persist: bool, monkeypatch: p
     result = kmeans(data, 12, persist=True, **options)
     np.testing.assert_array_equal(result.centroids, expected.centroids)
     assert result.inertia == expected.inertia
+
+
+def on_cluster(scenario: str, folder: Path, limit: int = 90) -> Any:
+    """What a scenario of `cluster.py` prints; a hang fails."""
+    command = [sys.executable, cluster.__file__, scenario, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The result of the scenarios' call in one thread."""
+    folder = str(tmp_path_factory.mktemp("blocks"))
+    with dask.config.set(scheduler="synchronous"):
+        options = {"init": cluster.start(folder), **cluster.OPTIONS}
+        return cluster.bits(kmeans(cluster.points(folder), cluster.K, **options))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "persist"), [("threads", True), ("threads", False), ("processes", False)]
+)
+def test_schedulers_change_no_bit(
+    scheduler: str, persist: bool, undisturbed: list[Any], tmp_path: Path
+) -> None:
+    options = {"init": cluster.start(str(tmp_path)), **cluster.OPTIONS}
+    if scheduler == "processes":
+        options["max_iter"] = 3  # which are started anew for each pass
+    with dask.config.set(scheduler=scheduler, num_workers=2):
+        result = kmeans(cluster.points(str(tmp_path)), cluster.K, persist=persist, **options)
+    if scheduler == "processes":
+        undisturbed = cluster.bits(kmeans(cluster.points(str(tmp_path)), cluster.K, **options))
+    assert cluster.bits(result) == undisturbed
+
+
+def test_a_cluster_changes_no_bit_and_keeps_nothing(undisturbed: list[Any], tmp_path: Path) -> None:
+    found = on_cluster("bits_on_a_cluster", tmp_path)
+    assert found["runs"] == {f"persist={persist}": undisturbed for persist in (True, False, "auto")}
+    seeded = kmeans(cluster.points(str(tmp_path)), cluster.K, rng=3, **cluster.OPTIONS)
+    assert found["seeded"] == cluster.bits(seeded)
+    assert found["left"] == [0, 0, 0]
+    assert {"kmeans-check", "kmeans-seed", "kmeans-weigh", "kmeans-step", "kmeans-step-sum"} <= set(
+        found["names"]
+    )
+
+
+def test_a_worker_killed_in_an_iteration_changes_no_bit(undisturbed: list[Any], tmp_path: Path) -> None:
+    found = on_cluster("killed_worker", tmp_path)
+    for persist in (True, False):
+        assert found["runs"][f"persist={persist}"] == {"bits": undisturbed, "gone": 1}
+    assert found["left"] == [0, 0, 0]
+
+
+def test_an_interrupted_call_leaves_nothing_behind(tmp_path: Path) -> None:
+    assert on_cluster("cancelled", tmp_path) == {"left": [0, 0, 0], "at": True}
+
+
+def test_many_small_blocks_are_served_together() -> None:
+    """One task for sixteen of them, with the same bits as one for each."""
+    from xpmeans._kernels import dask as kernel
+
+    x, weights = blobs(n=1200, spread=2.0), np.arange(1200.0)
+    data = made(x, (4,) * 300).map_blocks(np.copy)
+    tasks: list[int] = []
+
+    def get(graph: Any, keys: Any, **options: Any) -> Any:
+        if isinstance(graph, dict):
+            tasks.append(sum("kmeans-step" in str(key) for key in graph))
+        return dask.get(graph, keys, **options)
+
+    results = []
+    for many in (kernel.MANY, 301):
+        for persist in (True, False):
+            with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler=get):
+                patch.setattr(kernel, "MANY", many)
+                options: dict[str, Any] = {"init": x[:4], "sample_weight": weights, "persist": persist}
+                results.append(cluster.bits(kmeans(data, 4, **options)))
+        assert max(tasks) == (23 if many == kernel.MANY else 323)
+    assert results == results[:1] * 4

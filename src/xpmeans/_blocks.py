@@ -305,7 +305,7 @@ class Table:
         size = 2.0 ** (math.frexp(seen.most)[1] - 1) if weighted else 1.0
         points = np.zeros((1, d), dtype)
         plan = plan_for(context.xp, points, k, dtypes, flow_for(context))
-        self.task, self.blocks, self.drawn = task, blocks, seen.drawn
+        self.task, self.blocks, self.drawn, self.numbers = task, blocks, seen.drawn, numbers
         self.frame = frame._replace(scale=scale, size=size)
         self.few = Problem(context.xp, "cpu", points, dtypes, plan, scale, True, flow_for(context))
         self.variance = 0.0
@@ -318,9 +318,10 @@ class Table:
         """One pass, see `Blocks.total`."""
         return self.blocks.total(name, work, (self.frame, *shared))
 
-    def first(self, run: int, numbers: Numbers) -> Drawn:
+    def first(self, run: int) -> Drawn:
         """First centroids of a run by the method asked for."""
         drawn: Drawn = self.drawn[run]
+        numbers = self.numbers[run]
         k = self.task.k
         if self.task.init == "k-means||":
             return self._parallel(drawn, numbers)
@@ -444,12 +445,23 @@ def cluster(task: Task, inputs: Inputs, source: np.random.Generator, persist: An
     blocks = lazy().Blocks(inputs.x, inputs.weights).ready(persist)
     named = isinstance(task.init, str)
     numbers = [Numbers.drawn(source, task.k) for _ in range(task.n_runs)] if named else []
-    table = Table(task, blocks, numbers, book, moments=task.tol > 0)
+    try:
+        best, frame = _best(task, inputs, source, Table(task, blocks, numbers, book, task.tol > 0), book)
+    finally:
+        blocks.let_go()
+    (labels,) = lazy().columns("label", inputs.x, best.labels, _labelled, (frame,), ((np.int32, None),))
+    return best._replace(labels=labels)
+
+
+def _best(
+    task: Task, inputs: Inputs, source: np.random.Generator, table: Table, book: Any
+) -> tuple[Answer, Frame]:
+    """The best of all runs, with the centroids that the labels are of in place of the labels."""
     best: Answer | None = None
     least = math.inf
     for run in range(task.n_runs):
-        if named:
-            first = cast(table.few.xp, table.first(run, numbers[run]).points, table.few.dtypes.compute)
+        if table.numbers:
+            first = cast(table.few.xp, table.first(run).points, table.few.dtypes.compute)
         else:
             first = table.book("init", _called(task, inputs, source) if book is None else book)
         standing = fit(table, Standing(first), task.tol * table.variance, lambda _: None)
@@ -461,8 +473,7 @@ def cluster(task: Task, inputs: Inputs, source: np.random.Generator, persist: An
             inertia = table.inertia(found.inertia)
             best = Answer(centroids, own, inertia, found.sizes, standing.n_iter, standing.converged)
     assert best is not None
-    (labels,) = lazy().columns("label", inputs.x, best.labels, _labelled, (table.frame,), ((np.int32, None),))
-    return best._replace(labels=labels)
+    return best, table.frame
 
 
 def problems(inputs: Inputs) -> list[Inputs]:
@@ -514,6 +525,10 @@ def plus_plus(task: Task, inputs: Inputs, source: np.random.Generator, trials: i
     """Points far from each other by k-means||, and their row numbers."""
     task = task._replace(init="k-means||")
     numbers = Numbers.drawn(source, task.k, trials)
-    table = Table(task, lazy().Blocks(inputs.x, inputs.weights).ready("auto"), [numbers])
-    chosen = table.first(0, numbers)
+    blocks = lazy().Blocks(inputs.x, inputs.weights).ready("auto")
+    try:
+        table = Table(task, blocks, [numbers])
+        chosen = table.first(0)
+    finally:
+        blocks.let_go()
     return chosen.points.astype(table.few.dtypes.result), chosen.rows

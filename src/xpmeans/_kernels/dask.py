@@ -14,20 +14,24 @@ import os
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 from uuid import uuid4
 
 import dask
 import dask.array as da
 import numpy as np
-from dask._task_spec import DataNode, Task, TaskRef
+from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef, convert_legacy_graph
 from dask.base import get_scheduler
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
 # Parts that are put together in one task.
 FAN = 16
+# Blocks of so few bytes are served together, if there are so many.
+SMALL = 2 << 20
+MANY = 256
 # Share of the workers' memory up to which data are held there.
 SHARE = 0.5
 # What is left beside a block, for each of its points.
@@ -71,9 +75,33 @@ class Blocks:
         (*arrays,) = dask.optimize(*arrays)
         self._graph: dict[Any, Any] = {}
         for array in arrays:
-            self._graph.update(dict(array.__dask_graph__()))
+            self._graph.update(convert_legacy_graph(dict(array.__dask_graph__())))
         self._keys = [row[0] for row in arrays[0].__dask_keys__()]
-        self._weights = arrays[1].__dask_keys__() if self.weights is not None else None
+        self._weights = arrays[1].__dask_keys__() if self.weights is not None else []
+        self._packs: list[Any] = []
+        self._inner = self._packable()
+
+    def _groups(self) -> list[slice]:
+        """Blocks whose parts are put together first."""
+        return [slice(i, i + FAN) for i in range(0, len(self._keys), FAN)]
+
+    def _packable(self) -> list[list[Any]] | None:
+        """For each group the tasks that make its blocks, if these are many and small, and need no others.
+
+        Then one task serves a group, for to hand over a task takes longer than the work on such a block.
+        """
+        size = (
+            SMALL + 1 if self._sizes is None else max(self._sizes) * self.x.dtype.itemsize * self.x.shape[1]
+        )
+        if len(self._keys) < MANY or size > SMALL:
+            return None
+        found = []
+        for group in self._groups():
+            nodes = [_own_nodes(self._graph, key) for key in (*self._keys[group], *self._weights[group])]
+            if None in nodes:
+                return None
+            found.append([node for some in nodes if some is not None for node in some])
+        return found
 
     @property
     def n(self) -> int:
@@ -110,15 +138,30 @@ class Blocks:
         """The same with the data in the workers' memory, if they are to be, or "auto" and they fit."""
         if persist == "auto":
             persist = self._fits()
-        if persist:
-            other = object.__new__(Blocks)
-            other.__dict__.update(self.__dict__)
-            (other.x,) = dask.persist(self.x)
-            if self.weights is not None:
-                (other.weights,) = dask.persist(self.weights)
+        if not persist:
+            return self
+        other = object.__new__(Blocks)
+        other.__dict__.update(self.__dict__)
+        if self._inner is None:
+            other.x, *weights = dask.persist(self.x, *([] if self.weights is None else [self.weights]))
+            other.weights = weights[0] if weights else None
             other._prepare()
             return other
-        return self
+        name = f"kmeans-hold-{uuid4().hex}"
+        graph, other._packs = dict(self._graph), []
+        for i, group in enumerate(self._groups()):
+            key = (name, i)
+            blocks = map(TaskRef, (*self._keys[group], *self._weights[group]))
+            graph[key] = Task.fuse(*self._inner[i], Task(key, Pack, *blocks), key=key)
+            other._packs.append(key)
+        packs = da.Array(graph, name, ((1,) * len(other._packs),), dtype=object)
+        (packs,) = dask.persist(packs)
+        other._graph = convert_legacy_graph(dict(packs.__dask_graph__()))
+        return other
+
+    def let_go(self) -> None:
+        """Forget the blocks, so that those held are freed even where a traceback holds on to this."""
+        self._graph, self.x, self.weights = {}, None, None
 
     def _fits(self) -> bool:
         """Whether the points, and what is left beside them, take up no more than `SHARE` of the memory."""
@@ -135,8 +178,8 @@ class Blocks:
         """
         token = uuid4().hex
         graph, leaves = self._tasks(name, token, work, shared)
-        level = 0
-        while len(leaves) > 1 or not level:
+        level = 1
+        while len(leaves) > 1:
             level += 1
             keys = []
             for i in range(0, len(leaves), FAN):
@@ -150,18 +193,51 @@ class Blocks:
 
     def _tasks(
         self, name: str, token: str, work: Callable[..., Any], shared: tuple[Any, ...]
-    ) -> tuple[dict[Hashable, Any], list[Any]]:
-        """A task for each block, and their keys."""
+    ) -> tuple[dict[Any, Any], list[Any]]:
+        """Tasks that put together the parts of each group of blocks, and their keys."""
         given = f"kmeans-{name}-given-{token}"
-        graph: dict[Hashable, Any] = {given: DataNode(given, shared)}
-        leaves, first = [], 0
-        for i, key in enumerate(self._keys):
-            leaf = (f"kmeans-{name}-{token}", i)
-            weights = None if self._weights is None else TaskRef(self._weights[i])
-            graph[leaf] = Task(leaf, _part, work, TaskRef(key), weights, first, TaskRef(given))
-            leaves.append(leaf)
-            first += 0 if self._sizes is None else self._sizes[i]
+        graph: dict[Any, Any] = {given: DataNode(given, shared)}
+        sizes = (0,) * len(self._keys) if self._sizes is None else self._sizes
+        firsts = list(accumulate(sizes, initial=0))
+        leaves = []
+        for i, group in enumerate(self._groups()):
+            whole: Any = (f"kmeans-{name}-{token}", i)
+            common = (work, TaskRef(given))
+            blocks = [*map(TaskRef, self._keys[group]), *map(TaskRef, self._weights[group])]
+            numbers = tuple(firsts[group])[: len(self._keys[group])]
+            if self._packs:
+                graph[whole] = Task(whole, _of_pack, *common, numbers, TaskRef(self._packs[i]))
+            elif self._inner is not None:
+                parts = Task(whole, _parts, *common, numbers, *blocks)
+                graph[whole] = Task.fuse(*self._inner[i], parts, key=whole)
+            else:
+                keys = [(f"kmeans-{name}-{token}", group.start + j) for j in range(len(numbers))]
+                for j, key in enumerate(keys):
+                    graph[key] = Task(key, _parts, *common, numbers[j : j + 1], *blocks[j :: len(numbers)])
+                whole = (f"kmeans-{name}-sum-{token}", 1, i)
+                graph[whole] = Task(whole, _joined, *map(TaskRef, keys))
+            leaves.append(whole)
         return graph, leaves
+
+
+class Pack:
+    """Some small blocks held together, and their weights."""
+
+    def __init__(self, *arrays: Any) -> None:
+        self.arrays = arrays
+
+    def __sizeof__(self) -> int:
+        return sum(int(array.nbytes) for array in self.arrays)
+
+
+def _own_nodes(graph: dict[Any, Any], key: Any) -> list[Any] | None:
+    """The tasks that make a block and nothing else, or None if they need more than common data."""
+    nodes = [graph.get(key)]
+    while isinstance(nodes[-1], Alias):
+        nodes.append(graph.get(nodes[-1].target))
+    last = nodes[-1]
+    alone = isinstance(last, GraphNode) and all(isinstance(graph.get(d), DataNode) for d in last.dependencies)
+    return nodes if alone else None
 
 
 def columns(
@@ -251,16 +327,24 @@ def _memory(client: Any) -> float:
         return float(pages * os.sysconf("SC_PAGE_SIZE")) / 2 if pages else 0.0
 
 
-def _part(
-    work: Callable[..., Any], block: Any, weights: Any | None, first: int, shared: tuple[Any, ...]
-) -> Any:
-    """What a block yields in a pass; None if it is empty."""
-    if weights is not None and weights.shape[0] != block.shape[0]:
-        raise ValueError(
-            f"`sample_weight` must have a weight for each point, got {weights.shape[0]} for the "
-            f"{block.shape[0]} of a block."
-        )
-    return work(block, weights, first, *shared) if block.shape[0] else None
+def _parts(work: Callable[..., Any], shared: tuple[Any, ...], firsts: tuple[int, ...], *arrays: Any) -> Any:
+    """What blocks, given with the numbers of their first rows, yield in a pass; None if all are empty."""
+    n = len(firsts)
+    blocks, weights = arrays[:n], arrays[n:] or (None,) * n
+    found = []
+    for block, mass, first in zip(blocks, weights, firsts, strict=True):
+        if mass is not None and mass.shape[0] != block.shape[0]:
+            raise ValueError(
+                f"`sample_weight` must have a weight for each point, got {mass.shape[0]} for the "
+                f"{block.shape[0]} of a block."
+            )
+        if block.shape[0]:
+            found.append(work(block, mass, first, *shared))
+    return _joined(*found)
+
+
+def _of_pack(work: Callable[..., Any], shared: tuple[Any, ...], firsts: tuple[int, ...], pack: Pack) -> Any:
+    return _parts(work, shared, firsts, *pack.arrays)
 
 
 def _joined(*parts: Any) -> Any:
