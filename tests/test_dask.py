@@ -1,6 +1,7 @@
 """Dask arrays, block by block: agreement with NumPy, reads, schedulers."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -517,3 +518,81 @@ def test_many_small_blocks_are_served_together() -> None:
                 results.append(cluster.bits(kmeans(data, 4, **options)))
         assert max(tasks) == (23 if many == kernel.MANY else 323)
     assert results == results[:1] * 4
+
+
+def test_a_killed_client_goes_on_from_its_checkpoint(undisturbed: list[Any], tmp_path: Path) -> None:
+    command = [sys.executable, cluster.__file__, "noted", str(tmp_path)]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (tmp_path / "state.npz").exists()
+    found = on_cluster("noted", tmp_path)
+    assert found == {"bits": undisturbed, "seen": [5, 6, 7, 8, 9, 10], "file": False}
+
+
+@pytest.mark.parametrize("init", ["auto", "k-means++", "random"])
+@pytest.mark.parametrize("at", [1, 2, 4, 5, 8])
+def test_every_interruption_can_be_taken_up(init: str, at: int, tmp_path: Path) -> None:
+    """Also between runs, and without a seed for the draws still to come."""
+    data, path = made(blobs(spread=2.0), CHUNKS["uneven"]), tmp_path / "state.npz"
+    options: dict[str, Any] = {"init": init, "n_init": 3, "tol": 0, "max_iter": 4}
+    expected = kmeans(data, 4, rng=2, **options)
+    calls: list[int] = []
+
+    def callback(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) == at:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        kmeans(data, 4, rng=2, callback=callback, checkpoint=path, **options)
+    result = kmeans(data, 4, checkpoint=str(path), **options)
+    assert cluster.bits(result) == cluster.bits(expected)
+    np.testing.assert_array_equal(result.counts, expected.counts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_another_call_is_refused(tmp_path: Path) -> None:
+    x, path = blobs(spread=2.0), tmp_path / "state.npz"
+    data = made(x, CHUNKS["uneven"])
+
+    def stop(*_: Any) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        kmeans(data, 4, callback=stop, checkpoint=path)
+    for options, what in (({"metric": "cosine"}, "metric"), ({"tol": 0.5}, "tol"), ({"init": x[:4]}, "init")):
+        with pytest.raises(ValueError, match=f"same call on the same points, but {what} is not what it is"):
+            kmeans(data, 4, checkpoint=path, **options)
+    with pytest.raises(ValueError, match="but points is not what it is"):
+        kmeans(data * 2, 4, checkpoint=path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"state.npz' is not a file that xpmeans has written"):
+        kmeans(data, 4, checkpoint=path)
+    with pytest.raises(ValueError, match=r"`checkpoint` is for Dask arrays, got a numpy array"):
+        kmeans(x, 4, checkpoint=path)
+
+
+def test_results_are_saved_and_loaded(tmp_path: Path) -> None:
+    x, path = blobs(spread=2.0), tmp_path / "result.npz"
+    expected = kmeans(x, 4, rng=0)
+    expected.save(path)
+    loaded = xpmeans.KMeansResult.load(path)
+    for found, wanted in zip(loaded, expected, strict=True):
+        assert type(found) is type(wanted)
+        np.testing.assert_array_equal(found, wanted)
+    with np.load(path, allow_pickle=False) as arrays:
+        assert set(arrays) == set(xpmeans.KMeansResult._fields)
+    result = kmeans(made(x, CHUNKS["even"]), 4, rng=0)
+    result.save(path)
+    again = xpmeans.KMeansResult.load(path)
+    assert again.labels is None
+    np.testing.assert_array_equal(again.centroids, result.centroids)
+    for data in (x, made(x, CHUNKS["even"])):
+        assert kmeans(data, 4, init=again).n_iter == 1
+    np.savez(path, centroids=x)
+    with pytest.raises(ValueError, match="does not hold a result: it lacks inertia"):
+        xpmeans.KMeansResult.load(path)
+    np.savez(path, centroids=np.asarray([object()]))
+    with pytest.raises(ValueError, match="is not a file that xpmeans has written"):
+        xpmeans.KMeansResult.load(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["result.npz"]

@@ -13,6 +13,7 @@ from uuid import uuid4
 import numpy as np
 
 from xpmeans import _inputs, _solve
+from xpmeans._checkpoint import Checkpoint
 from xpmeans._core import initial
 from xpmeans._core.blocks import Drawn, Far, Look, Moments, Quality, Sums, draw, farthest
 from xpmeans._core.distances import squared_distances
@@ -270,6 +271,21 @@ class Numbers(NamedTuple):
         low, high = source.integers(0, 1 << 64, size=2, dtype=np.uint64)
         return cls(int(low) | int(high) << 64, source.random((k, trials or 2 + int(math.log(k)))))
 
+    @classmethod
+    def packed(cls, numbers: "list[Numbers]") -> dict[str, Any]:
+        """Those of all runs as arrays."""
+        keys = [[each.key & (1 << 64) - 1, each.key >> 64] for each in numbers]
+        return {
+            "keys": np.asarray(keys, np.uint64),
+            "thinning": np.asarray([each.thinning for each in numbers]),
+        }
+
+    @classmethod
+    def unpacked(cls, arrays: dict[str, Any]) -> "list[Numbers]":
+        """And back."""
+        pairs = zip(arrays["keys"].tolist(), arrays["thinning"], strict=True)
+        return [cls(low | high << 64, thinning) for (low, high), thinning in pairs]
+
 
 class Table:
     """The points of one call, once their values are checked."""
@@ -308,7 +324,7 @@ class Table:
         self.task, self.blocks, self.drawn, self.numbers = task, blocks, seen.drawn, numbers
         self.frame = frame._replace(scale=scale, size=size)
         self.few = Problem(context.xp, "cpu", points, dtypes, plan, scale, True, flow_for(context))
-        self.variance = 0.0
+        self.variance, self.digest = 0.0, [""]
         if seen.moments is not None:
             whole = seen.moments.at(scale, size)
             self.variance = whole.spread / whole.total / d
@@ -317,6 +333,16 @@ class Table:
     def total(self, name: str, work: Callable[..., Any], *shared: Any) -> Any:
         """One pass, see `Blocks.total`."""
         return self.blocks.total(name, work, (self.frame, *shared))
+
+    def call(self, init: str | None, book: Any) -> dict[str, Any]:
+        """What tells this call from others, points included as far as mean and spread do."""
+        task, points = self.task, self.digest
+        named = "centroids" if book is not None else str(init)
+        options = (task.metric, task.empty, named, task.max_iter, task.tol, task.n_runs)
+        names = ("metric", "empty", "init", "max_iter", "tol", "n_init")
+        shape = {"n_points": self.blocks.n, "n_clusters": task.k, "dtype": str(self.few.x.dtype)}
+        given = {} if book is None else {"centroids": book}
+        return {**shape, **dict(zip(names, options, strict=True)), "points": points, **given}
 
     def first(self, run: int) -> Drawn:
         """First centroids of a run by the method asked for."""
@@ -437,34 +463,53 @@ def fit(table: Table, standing: Standing, tol: float, note: Callable[[Standing],
 
 
 @without_false_alarms
-def cluster(task: Task, inputs: Inputs, source: np.random.Generator, persist: Any) -> Answer:
+def cluster(
+    task: Task, inputs: Inputs, source: np.random.Generator, persist: Any, checkpoint: Any = None
+) -> Answer:
     """K-means, `n_runs` times; labels are left to be computed."""
     book = None if inputs.book is None else lazy().computed(inputs.book)
     if book is not None:
         _inputs.finite("init", np, book)
     blocks = lazy().Blocks(inputs.x, inputs.weights).ready(persist)
-    named = isinstance(task.init, str)
+    before = Checkpoint(checkpoint)
+    named = task.init if isinstance(task.init, str) else None
     numbers = [Numbers.drawn(source, task.k) for _ in range(task.n_runs)] if named else []
+    if "keys" in before.before:
+        numbers = Numbers.unpacked(before.before)[: len(numbers)]
     try:
-        best, frame = _best(task, inputs, source, Table(task, blocks, numbers, book, task.tol > 0), book)
+        table = Table(task, blocks, numbers, book, task.tol > 0 or checkpoint is not None)
+        before.require(table.call(named, book))
+        best = _best(table, inputs, source, book, before)
     finally:
         blocks.let_go()
-    (labels,) = lazy().columns("label", inputs.x, best.labels, _labelled, (frame,), ((np.int32, None),))
+    (labels,) = lazy().columns("label", inputs.x, best.labels, _labelled, (table.frame,), ((np.int32, None),))
     return best._replace(labels=labels)
 
 
 def _best(
-    task: Task, inputs: Inputs, source: np.random.Generator, table: Table, book: Any
-) -> tuple[Answer, Frame]:
+    table: Table, inputs: Inputs, source: np.random.Generator, book: Any, checkpoint: Checkpoint
+) -> Answer:
     """The best of all runs, with the centroids that the labels are of in place of the labels."""
+    task, before = table.task, checkpoint.before
     best: Answer | None = None
-    least = math.inf
-    for run in range(task.n_runs):
-        if table.numbers:
-            first = cast(table.few.xp, table.first(run).points, table.few.dtypes.compute)
+    least, begun = math.inf, int(before.get("run", 0))
+    if "best_centroids" in before:
+        best, least = Answer(*(before[f"best_{name}"] for name in Answer._fields)), float(before["least"])
+    for run in range(begun, task.n_runs):
+        kept = {} if best is None else {f"best_{name}": value for name, value in best._asdict().items()}
+        kept.update(Numbers.packed(table.numbers), least=least, run=run)
+
+        def note(standing: Standing, kept: dict[str, Any] = kept) -> None:
+            checkpoint.note({**kept, **standing._asdict()})
+
+        if run == begun and before:
+            standing = Standing(before["centroids"], int(before["n_iter"]), bool(before["converged"]))
+        elif table.numbers:
+            standing = Standing(cast(table.few.xp, table.first(run).points, table.few.dtypes.compute))
         else:
-            first = table.book("init", _called(task, inputs, source) if book is None else book)
-        standing = fit(table, Standing(first), task.tol * table.variance, lambda _: None)
+            standing = Standing(table.book("init", _called(task, inputs, source) if book is None else book))
+        note(standing)
+        standing = fit(table, standing, task.tol * table.variance, note)
         centroids = table.rounded(standing.centroids)
         own = table.book("centroids", centroids)
         found = table.total("assess", quality, own, run + 1 < task.n_runs)
@@ -473,7 +518,10 @@ def _best(
             inertia = table.inertia(found.inertia)
             best = Answer(centroids, own, inertia, found.sizes, standing.n_iter, standing.converged)
     assert best is not None
-    return best, table.frame
+    checkpoint.done()
+    return best._replace(
+        inertia=np.float64(best.inertia), n_iter=int(best.n_iter), converged=bool(best.converged)
+    )
 
 
 def problems(inputs: Inputs) -> list[Inputs]:

@@ -5,6 +5,7 @@ and batches. Arrays stay on their device.
 """
 
 import copy
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,10 +14,10 @@ import array_api_compat as compat
 import array_api_extra as xpx
 import numpy as np
 
-from xpmeans import _blocks, _inputs, _solve
+from xpmeans import _blocks, _checkpoint, _inputs, _solve
 from xpmeans._core.precision import promoted, widest
 from xpmeans._core.restarts import Answer
-from xpmeans._dispatch import being_compiled, returned
+from xpmeans._dispatch import being_compiled, returned, to_host
 from xpmeans._inputs import Inputs
 from xpmeans._solve import Task, cluster, solve
 from xpmeans.capabilities import documented
@@ -64,6 +65,46 @@ class KMeansResult(NamedTuple):
     n_iter: Any
     converged: Any
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the result to one .npz file, at once and without pickles.
+
+        Parameters
+        ----------
+        path : path
+            The file; an old one is replaced. Labels that are not computed yet, on Dask, are left out.
+        """
+        kept = {name: value for name, value in self._asdict().items() if not compat.is_dask_array(value)}
+        kept = {name: to_host(value) if hasattr(value, "dtype") else value for name, value in kept.items()}
+        _checkpoint.write(path, {name: value for name, value in kept.items() if value is not None})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "KMeansResult":
+        """Read what `save` wrote, as NumPy arrays.
+
+        Parameters
+        ----------
+        path : path
+            The file. Nothing in it is executed.
+
+        Returns
+        -------
+        KMeansResult
+            Whose labels are None if they were not computed. As ``init=`` it goes on where it ended.
+        """
+        found = _checkpoint.read(path)
+        for name in cls._fields:
+            if name not in found and name != "labels":
+                raise ValueError(f"{str(path)!r} does not hold a result: it lacks {name}.")
+        single = found["centroids"].ndim == 2
+        return cls(
+            found["centroids"],
+            found.get("labels"),
+            found["inertia"][()],
+            found["counts"],
+            int(found["n_iter"]) if single else found["n_iter"],
+            bool(found["converged"]) if single else found["converged"],
+        )
+
 
 @documented
 def kmeans(
@@ -81,6 +122,7 @@ def kmeans(
     kernel: str | None = None,
     callback: Callable[[int, float, Any], Any] | None = None,
     persist: Any = "auto",
+    checkpoint: Any = None,
 ) -> KMeansResult:
     """Cluster points into k groups by k-means.
 
@@ -136,6 +178,10 @@ def kmeans(
         call, or read again in each pass. 'auto' holds them if points, weights and 24 bytes a point take up no
         more than half of that memory: all workers' limits, or what is free on this machine; not with the
         process scheduler. Other arrays are in memory, and it has no effect.
+    checkpoint : path, optional
+        A file in which a run on a Dask array notes after each iteration where it stands. If the file is there
+        already, the call goes on from it, with the same result to the last bit; it is removed in the end. It
+        is never half written, and holds no pickles.
 
     Returns
     -------
@@ -201,6 +247,7 @@ def kmeans(
     result, complete = clustered(
         *(x, n_clusters, init, n_init, max_iter, tol, sample_weight, metric, empty, rng, kernel, callback),
         persist,
+        checkpoint,
     )
     if not complete:
         warnings.warn(_EMPTY, UserWarning, stacklevel=2)
@@ -221,6 +268,7 @@ def clustered(
     kernel: str | None,
     callback: Any,
     persist: Any = "auto",
+    checkpoint: Any = None,
 ) -> tuple[KMeansResult, bool]:
     """The result of `kmeans`, and whether all clusters have points, or nobody can know."""
     _inputs.one_of("metric", metric, METRICS)
@@ -265,7 +313,12 @@ def clustered(
         callback=callback,
     )
     if inputs.user.lazy:
-        return _on_blocks(task._replace(init=None if given else init), inputs, source, persist)
+        return _on_blocks(task._replace(init=None if given else init), inputs, source, persist, checkpoint)
+    if checkpoint is not None:
+        raise ValueError(
+            f"`checkpoint` is for Dask arrays, got a {inputs.user.library} array. Hint: save the result, and "
+            "go on from it with `init`."
+        )
     draws = _inputs.draws(init, source, n_runs, k) if named else ()
     per_point = tuple(name == "labels" for name in Answer._fields)
     answer = Answer(*solve(cluster, task, inputs, per_point, draws))
@@ -289,15 +342,19 @@ def clustered(
     return result, complete
 
 
-def _on_blocks(task: Task, inputs: Inputs, source: Any, persist: Any) -> tuple[KMeansResult, bool]:
+def _on_blocks(
+    task: Task, inputs: Inputs, source: Any, persist: Any, checkpoint: Any = None
+) -> tuple[KMeansResult, bool]:
     """`clustered` for Dask arrays: all but the labels are values."""
     if inputs.x.ndim == 3:
+        if checkpoint is not None:
+            raise ValueError("`checkpoint` is for one problem, got a batch. Hint: solve one after the other.")
         parts = [_on_blocks(task, one, copy.deepcopy(source), persist) for one in _blocks.problems(inputs)]
         results, complete = zip(*parts, strict=True)
         stacked = [np.stack([result[i] for result in results]) for i in (0, 2, 3, 4, 5)]
         labels = inputs.user.xp.stack([result.labels for result in results])
         return KMeansResult(stacked[0], labels, *stacked[1:]), all(complete)
-    answer = _blocks.cluster(task, inputs, source, persist)
+    answer = _blocks.cluster(task, inputs, source, persist, checkpoint)
     complete = bool((answer.counts > 0).all())
     if task.empty == "raise" and not complete:
         _inputs.raise_empty()
