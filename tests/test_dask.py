@@ -1,6 +1,7 @@
 """Dask arrays, block by block: agreement with NumPy, reads, schedulers."""
 
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from conftest import CHOSEN, blobs
 
 import xpmeans
-from xpmeans import assign, kmeans, kmeans_plusplus
+from xpmeans import KMeans, MiniBatchKMeans, assign, kmeans, kmeans_plusplus
 
 if "dask" not in CHOSEN:
     pytest.skip("Dask is not under test", allow_module_level=True)
@@ -596,3 +597,88 @@ def test_results_are_saved_and_loaded(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not a file that xpmeans has written"):
         xpmeans.KMeansResult.load(path)
     assert [file.name for file in tmp_path.iterdir()] == ["result.npz"]
+
+
+def test_the_estimator() -> None:
+    x = blobs(n=300, spread=1.0)
+    data = made(x, (100, 0, 150, 50))
+    weights = np.arange(300.0)
+    for mass in (None, weights, 2.0, made(weights, (300,))):
+        options: dict[str, Any] = {"sample_weight": mass}
+        eager = {"sample_weight": weights if isinstance(mass, da.Array) else mass}
+        model = KMeans(3, init=x[:3]).fit(data, **options)
+        expected = KMeans(3, init=x[:3]).fit(x, **eager)
+        np.testing.assert_allclose(model.cluster_centers_, expected.cluster_centers_)
+        np.testing.assert_array_equal(np.asarray(model.labels_), expected.labels_)
+        np.testing.assert_allclose(model.inertia_, expected.inertia_)
+        assert model.n_iter_ == expected.n_iter_
+        np.testing.assert_allclose(model.score(data, **options), expected.score(x, **eager))
+    assert isinstance(model.cluster_centers_, np.ndarray)
+    np.testing.assert_array_equal(model.predict(x), expected.predict(x))  # NumPy's arrays too
+    lazy = {"predict": model.predict(data), "transform": model.transform(data), "labels_": model.labels_}
+    for name, found in lazy.items():
+        assert isinstance(found, da.Array), name
+        assert found.chunks[0] == data.chunks[0], name
+    np.testing.assert_allclose(np.asarray(lazy["transform"]), expected.transform(x))
+    assert lazy["transform"].shape == (300, 3)
+    np.testing.assert_array_equal(np.asarray(model.fit_predict(data)), model.predict(x))
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(np.asarray(again.labels_), np.asarray(model.labels_))
+    np.testing.assert_array_equal(again.to(dtype="float32").predict(x), model.predict(x))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_a_warm_start(metric: str) -> None:
+    x = blobs(n=300, spread=1.0)
+    data = made(x, (100, 200))
+    model = KMeans(4, random_state=0, metric=metric).fit(data)
+    for previous in (model, kmeans(data, 4, init=model.cluster_centers_, metric=metric)):
+        again = KMeans(4, init=previous, metric=metric).fit(data)
+        assert again.n_iter_ <= 2
+        np.testing.assert_allclose(again.inertia_, model.inertia_, rtol=1e-3)
+
+
+def test_minibatches_of_data_that_are_seen_once() -> None:
+    x = blobs(n=300, spread=0.3)
+    reads = Reads(x, (100, 50, 150))
+    model = MiniBatchKMeans(3, random_state=0, compute_labels=False).partial_fit(reads.array)
+    assert reads.each() == 1
+    assert not hasattr(model, "inertia_")
+    expected = MiniBatchKMeans(3, random_state=0)
+    for rows in (slice(0, 100), slice(100, 150), slice(150, 300)):
+        expected.partial_fit(x[rows])
+    np.testing.assert_array_equal(model.cluster_centers_, expected.cluster_centers_)
+    assert model.n_steps_ == 3
+    weights = np.arange(300.0)
+    model.set_params(compute_labels=True).partial_fit(reads.array, sample_weight=weights)
+    assert reads.each() == 1
+    for rows in (slice(0, 100), slice(100, 150), slice(150, 300)):
+        expected.partial_fit(x[rows], sample_weight=weights[rows])
+    np.testing.assert_array_equal(model.cluster_centers_, expected.cluster_centers_)
+    np.testing.assert_array_equal(np.asarray(model.labels_), expected.predict(x))
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random", "given"])
+@pytest.mark.parametrize("chunks", [(60, 0, 140, 400), (600,), (1,) * 20 + (580,)])
+def test_minibatches_of_all_blocks(init: str, chunks: tuple[int, ...]) -> None:
+    """Drawn from the whole, by row number: the blocks change nothing."""
+    x = blobs(n=600, spread=0.3)
+    start = x[:3] if init == "given" else init
+    options: dict[str, Any] = {
+        "random_state": 1,
+        "batch_size": 50,
+        "tol": 1e-4,
+        "n_init": 1 if init == "given" else 3,
+    }
+    weights = np.arange(600) % 4
+    for mass in (None, weights):
+        model = MiniBatchKMeans(3, init=start, **options).fit(made(x, chunks), sample_weight=mass)
+        whole = MiniBatchKMeans(3, init=start, **options).fit(made(x, (600,)), sample_weight=mass)
+        np.testing.assert_allclose(model.cluster_centers_, whole.cluster_centers_)
+        best = KMeans(3, random_state=0, n_init=5).fit(x, sample_weight=mass)
+        assert init != "k-means++" or model.inertia_ < 1.2 * best.inertia_
+        np.testing.assert_allclose(model.inertia_, -whole.score(x, sample_weight=mass))
+        assert isinstance(model.labels_, da.Array)
+    lean = MiniBatchKMeans(3, compute_labels=False, init=start, **options)
+    masked = made(x, chunks)[made(np.ones(600, bool), chunks)]
+    assert lean.fit(masked, sample_weight=weights).inertia_ > 0

@@ -6,7 +6,7 @@ decided from it is decided here, in NumPy, by the rules of `_core.fit`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -19,6 +19,8 @@ from xpmeans._core.blocks import Drawn, Far, Look, Moments, Quality, Sums, draw,
 from xpmeans._core.distances import squared_distances
 from xpmeans._core.fit import moved_by
 from xpmeans._core.initial import OVERSAMPLING, ROUNDS
+from xpmeans._core.minibatch import Pace, Run
+from xpmeans._core.minibatch import run as run_batches
 from xpmeans._core.precision import Reach, cast, measure, precision, scale_for
 from xpmeans._core.problem import Problem, plan_for
 from xpmeans._core.restarts import Answer
@@ -553,6 +555,131 @@ def _assigned(block: Any, book: Any, metric: str, kernel: str | None, dtype: Any
     task = Task(inputs.user, inputs.work, inputs.dtype, metric, kernel)
     labels, lengths = _solve.solve(_solve.assign, task, inputs, per_point=(True, True))
     return returned(inputs.user, labels), returned(inputs.user, lengths, dtype)
+
+
+def transform(task: Task, inputs: Inputs, dtype: Any) -> Any:
+    """Distances of all points from all centroids, to be computed."""
+    book: Any = inputs.book
+    kinds = ((dtype, int(book.shape[0])),)
+    (found,) = lazy().columns("transform", inputs.x, book, _transformed, (task.metric, dtype), kinds)
+    return found
+
+
+def _transformed(block: Any, book: Any, metric: str, dtype: Any) -> tuple[Any]:
+    """Distances of a block's points from all centroids."""
+    if not block.shape[0]:
+        user, _ = dispatch(x=block)
+        return (user.xp.zeros((0, book.shape[0]), dtype=dtype, device=user.device),)
+    inputs = _inputs.inputs_of("assign", block, cluster_centers_=_beside(block, book))
+    task = Task(inputs.user, inputs.work, inputs.dtype, metric)
+    (found,) = _solve.solve(_solve.transform, task, inputs, (True,))
+    return (returned(inputs.user, found, dtype),)
+
+
+@without_false_alarms
+def inertia(task: Task, inputs: Inputs) -> float:
+    """The inertia of centroids; two passes."""
+    book = lazy().computed(inputs.book)
+    blocks = lazy().Blocks(inputs.x, inputs.weights).ready(False)
+    task = task._replace(k=1)  # any number of points will do
+    table = Table(task, blocks, [], book)
+    table.frame = table.frame._replace(k=len(book))
+    return float(table.inertia(table.total("assess", quality, table.book("centroids", book), False).inertia))
+
+
+class Batch(NamedTuple):
+    """Points that were fetched by where they lie in the cumulated weights."""
+
+    order: Any  # (m,) of the places that were asked for
+    points: Any  # (m, d)
+
+    def joined(self, others: Any) -> "Batch":
+        """Take in others."""
+        parts = (self, *others)
+        return Batch(*(np.concatenate([part[i] for part in parts]) for i in range(2)))
+
+
+class Totals(NamedTuple):
+    """The weight of each block, by the number of its first row."""
+
+    firsts: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    def joined(self, others: Any) -> "Totals":
+        """Take in others."""
+        parts = (self, *others)
+        return Totals(*(sum((part[i] for part in parts), ()) for i in range(2)))
+
+
+def total_of(block: Any, weights: Any, first: int, frame: Frame) -> Totals:
+    """The weight of a block."""
+    return Totals((first,), (float(np.cumsum(_masses(_part(frame, block, weights)))[-1]),))
+
+
+@without_false_alarms
+def fetch(block: Any, weights: Any, first: int, frame: Frame, wanted: dict[int, Any]) -> Batch | None:
+    """The points at some places of a block's cumulated weights."""
+    if first not in wanted:
+        return None
+    part = _part(frame, block, weights)
+    order, places = wanted[first]
+    rows = initial.interval(np, np.cumsum(_masses(part)), places)
+    return Batch(order, _Rows(part.problem)[rows])
+
+
+def _places(table: Table, totals: Totals, uniforms: Any) -> Any:
+    """Points by uniform numbers, in proportion to weight; one pass."""
+    ends = np.cumsum(totals.weights)
+    places = uniforms.reshape(-1) * ends[-1]
+    block = initial.interval(np, ends, places)
+    wanted = {}
+    for i in np.unique(block):
+        order = np.flatnonzero(block == i)
+        wanted[totals.firsts[i]] = order, places[order] - (ends[i - 1] if i else 0.0)
+    found = table.total("fetch", fetch, wanted)
+    return found.points[np.argsort(found.order)]
+
+
+# Bytes of batches that are fetched in one pass.
+AHEAD = 32 << 20
+
+
+@without_false_alarms
+def minibatch(task: Task, pace: Pace, init_size: int, rng: np.random.Generator, inputs: Inputs) -> Run:
+    """K-means by batches that are drawn from the points, many of them in one pass."""
+    blocks = lazy().Blocks(inputs.x, inputs.weights).ready("auto")
+    try:
+        given = None if inputs.book is None else lazy().computed(inputs.book)
+        # The first centroids come from a sample, which is in memory.
+        table = Table(task._replace(init=None), blocks, [], given, pace.tol > 0)
+        totals = table.total("weigh", total_of)
+        size, d = pace.batch_size, table.few.plan.d
+
+        def drawn(number: int) -> Problem:
+            points = _places(table, totals, rng.random(number))
+            plan = plan_for(table.few.xp, points, task.k, table.few.dtypes, table.few.flow)
+            return table.few._replace(x=points, plan=plan)
+
+        def batches() -> Iterator[Problem]:
+            while True:
+                many = max(1, min(pace.max_steps, AHEAD // (size * d * 8)))
+                whole = drawn(many * size)
+                for i in range(many):
+                    points = whole.x[i * size : (i + 1) * size]
+                    plan = plan_for(whole.xp, points, task.k, whole.dtypes, whole.flow)
+                    yield whole._replace(x=points, plan=plan)
+
+        if given is None:
+            first = _solve._best_of_samples(task, drawn, init_size, rng)
+        else:
+            first = table.book("init", given)
+        if pace.tol:
+            pace = pace._replace(tol=pace.tol * table.variance / table.few.scale / table.few.scale)
+        pace = pace._replace(inertia=lambda total: _solve._inertia(task, table.few, 1.0, total))
+        few = table.few._replace(plan=table.few.plan._replace(n=blocks.n))
+        return run_batches(few, None, first, pace, rng, batches())
+    finally:
+        blocks.let_go()
 
 
 def _beside(block: Any, book: Any) -> Any:

@@ -104,10 +104,15 @@ class Blocks:
         return found
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of rows of each block."""
+        assert self._sizes is not None
+        return tuple(map(int, self._sizes))
+
+    @property
     def n(self) -> int:
         """Number of rows."""
-        assert self._sizes is not None
-        return sum(self._sizes)
+        return sum(self.sizes)
 
     def ready(self, persist: bool | str) -> "Blocks":
         """Held in memory if asked for, and with the number of rows known."""
@@ -271,6 +276,28 @@ def columns(
     return tuple(found)
 
 
+def chain(name: str, x: Any, weights: Any | None, work: Callable[..., Any], value: Any) -> Any:
+    """What becomes of a value by ``value = work(block, weights, value)`` for one block after the other.
+
+    Each block is made when its turn comes, worked on where it is, and forgotten. Empty ones are left out.
+    """
+    blocks, token = Blocks(x, weights), uuid4().hex
+    get = get_scheduler(collections=[x])
+    for i, key in enumerate(blocks._keys):
+        given, own = (f"kmeans-{name}-given-{token}", i), (f"kmeans-{name}-{token}", i)
+        mass = TaskRef(blocks._weights[i]) if blocks._weights else None
+        task = Task(own, _next, work, TaskRef(key), mass, TaskRef(given))
+        graph = {**blocks._graph, given: DataNode(given, value), own: task}
+        (value,) = get(HighLevelGraph.from_collections(name, graph).cull({own}).to_dict(), [own])
+    return value
+
+
+def known(x: Any) -> Any:
+    """The same with the sizes of its blocks known; one pass if they are not."""
+    sizes = Blocks(x).sized().sizes
+    return da.Array(x.dask, x.name, (sizes, x.chunks[1]), meta=x._meta)
+
+
 def computed(array: Any) -> Any:
     """A small Dask array, or any other value, as what it is made of."""
     return dask.compute(array)[0]
@@ -351,6 +378,10 @@ def _joined(*parts: Any) -> Any:
     """The parts of some blocks, in their order, put together."""
     found = [part for part in parts if part is not None]
     return found[0].joined(found[1:]) if found else None
+
+
+def _next(work: Callable[..., Any], block: Any, weights: Any | None, value: Any) -> Any:
+    return work(block, weights, value) if block.shape[0] else value
 
 
 def _row(work: Callable[..., Any], block: Any, book: Any, shared: tuple[Any, ...]) -> Any:
