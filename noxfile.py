@@ -131,7 +131,10 @@ def sklearn_suite(session: nox.Session) -> None:
 
 @nox.session
 def scale(session: nox.Session) -> None:
-    """Dask at its size: 60 million points in 1 GiB workers, 10,000 blocks, dask-ml; 20 minutes, 4 GB of disk."""
+    """Dask at its size: 60 million points in workers of 1 GiB, 10,000 blocks, dask-ml.
+
+    It takes 20 minutes and 4 GB of disk.
+    """
     install(session, ["dask"], "zarr>=3", "dask-ml", "-e", ".")
     session.run("python", "-m", "benchmarks.out_of_core", *session.posargs)
 

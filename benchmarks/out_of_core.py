@@ -19,7 +19,8 @@ import dask
 import dask.array as da
 import numpy as np
 
-from xpmeans import _blocks, kmeans
+from xpmeans import kmeans
+from xpmeans._kernels.dask import Blocks
 
 D, K = 16, 64
 CHUNK = 1_000_000
@@ -74,18 +75,18 @@ def cluster(memory: str = "1 GiB") -> Iterator[Any]:
 def passes() -> Iterator[list[tuple[str, float]]]:
     """Names and seconds of the passes made meanwhile."""
     found: list[tuple[str, float]] = []
-    whole = _blocks.Table.total
+    whole = Blocks.total
 
     def total(self: Any, name: str, *arguments: Any) -> Any:
         seconds, result = timed(lambda: whole(self, name, *arguments))
         found.append((name, round(seconds, 3)))
         return result
 
-    _blocks.Table.total = total  # type: ignore[method-assign]
+    Blocks.total = total  # type: ignore[method-assign]
     try:
         yield found
     finally:
-        _blocks.Table.total = whole  # type: ignore[method-assign]
+        Blocks.total = whole  # type: ignore[method-assign]
 
 
 def opened(folder: Path, n_chunks: int) -> Any:

@@ -15,7 +15,8 @@ import pytest
 from conftest import CHOSEN, blobs
 
 import xpmeans
-from xpmeans import KMeans, MiniBatchKMeans, assign, kmeans, kmeans_plusplus
+from xpmeans import KMeans, MiniBatchKMeans, _blocks, assign, kmeans, kmeans_plusplus
+from xpmeans._kernels import tally
 
 if "dask" not in CHOSEN:
     pytest.skip("Dask is not under test", allow_module_level=True)
@@ -415,6 +416,11 @@ def test_what_is_held_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     held = data.persist()
     kmeans(held, 8, **options)
     assert not kernel._beside
+    with pytest.raises(ZeroDivisionError):
+        kmeans(held, 8, callback=lambda n_iter, *_: n_iter // (2 - n_iter) > 9, **options)
+    assert not kernel._beside
+    kmeans_plusplus(held, 8)
+    assert not kernel._beside
 
 
 def test_auto_looks_at_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,6 +446,9 @@ def test_what_is_left_beside_blocks_changes_no_bit(persist: bool, monkeypatch: p
     result = kmeans(data, 12, persist=True, **options)
     np.testing.assert_array_equal(result.centroids, expected.centroids)
     assert result.inertia == expected.inertia
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals")
 
 
 def on_cluster(scenario: str, folder: Path, limit: int = 90) -> Any:
@@ -475,6 +484,7 @@ def test_schedulers_change_no_bit(
     assert cluster.bits(result) == undisturbed
 
 
+@posix
 def test_a_cluster_changes_no_bit_and_keeps_nothing(undisturbed: list[Any], tmp_path: Path) -> None:
     found = on_cluster("bits_on_a_cluster", tmp_path)
     assert found["runs"] == {f"persist={persist}": undisturbed for persist in (True, False, "auto")}
@@ -486,6 +496,7 @@ def test_a_cluster_changes_no_bit_and_keeps_nothing(undisturbed: list[Any], tmp_
     )
 
 
+@posix
 def test_a_worker_killed_in_an_iteration_changes_no_bit(undisturbed: list[Any], tmp_path: Path) -> None:
     found = on_cluster("killed_worker", tmp_path)
     for persist in (True, False):
@@ -493,6 +504,7 @@ def test_a_worker_killed_in_an_iteration_changes_no_bit(undisturbed: list[Any], 
     assert found["left"] == [0, 0, 0]
 
 
+@posix
 def test_an_interrupted_call_leaves_nothing_behind(tmp_path: Path) -> None:
     assert on_cluster("cancelled", tmp_path) == {"left": [0, 0, 0], "at": True}
 
@@ -521,6 +533,7 @@ def test_many_small_blocks_are_served_together() -> None:
     assert results == results[:1] * 4
 
 
+@posix
 def test_a_killed_client_goes_on_from_its_checkpoint(undisturbed: list[Any], tmp_path: Path) -> None:
     command = [sys.executable, cluster.__file__, "noted", str(tmp_path)]
     killed = subprocess.run(command, capture_output=True, text=True, timeout=90)
@@ -682,3 +695,50 @@ def test_minibatches_of_all_blocks(init: str, chunks: tuple[int, ...]) -> None:
     lean = MiniBatchKMeans(3, compute_labels=False, init=start, **options)
     masked = made(x, chunks)[made(np.ones(600, bool), chunks)]
     assert lean.fit(masked, sample_weight=weights).inertia_ > 0
+
+
+@pytest.mark.filterwarnings("ignore:Some clusters are empty")
+@pytest.mark.parametrize("seed", range(8))
+def test_relocation_by_few_points_at_a_time(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One point a pass, of many that are equally far: it takes more passes and finds the same."""
+    monkeypatch.setattr(_blocks, "FARTHEST_LEAST", 1)
+    monkeypatch.setattr(_blocks, "FARTHEST", 1)
+    rng = np.random.default_rng(seed)
+    x = np.concatenate([rng.integers(-2, 3, size=(200, 2)), np.zeros((20, 2))]).astype(float)
+    start = np.concatenate([np.zeros((1, 2)), np.full((9, 2), 50.0) + np.arange(9)[:, None]])
+    weights = rng.integers(0, 3, size=220) + (np.arange(220) == 0)
+    expected = kmeans(x, 10, init=start, sample_weight=weights)
+    same(kmeans(made(x, cut(220, rng)), 10, init=start, sample_weight=weights), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int8"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_ways_to_add_up_agree(dtype: str, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled, without a compiler, and for arrays that are not in host memory."""
+    rng = np.random.default_rng(0)
+    x = (10 * rng.normal(size=(200_000, 3))).astype(dtype)
+    labels = rng.integers(5, size=len(x)).astype(np.int32)
+    mass = rng.random(len(x)) if weighted else None
+    wide, weights = x.astype(float), np.ones(len(x)) if mass is None else mass
+    expected = np.stack([(wide * weights[:, None])[labels == c].sum(axis=0) for c in range(5)])
+    problem = _blocks._part(_blocks.Frame(5, "euclidean", None), x, None).problem
+    results = [tally.tally(problem, mass, labels), tally._products(problem, mass, labels)]
+    monkeypatch.setattr(tally, "compiler_found", lambda: False)
+    results.append(tally.tally(problem, mass, labels))
+    for sums, counts in results:
+        np.testing.assert_allclose(sums, expected, rtol=1e-9, atol=1e-7)
+        np.testing.assert_allclose(counts, np.bincount(labels, weights), rtol=1e-12)
+
+
+def test_blocks_of_another_library() -> None:
+    torch = pytest.importorskip("torch")
+    x = blobs(n=300, spread=2.0)
+    data = made(x, (100, 200)).map_blocks(torch.from_numpy, meta=np.empty((0, 0)), dtype=x.dtype)
+    expected = kmeans(x, 4, init=x[:4])
+    for persist in (True, False):
+        result = kmeans(data, 4, init=x[:4], persist=persist)
+        assert all(torch.is_tensor(part) for part in dask.compute(*result.labels.to_delayed()))
+        np.testing.assert_allclose(result.centroids, expected.centroids)
+        np.testing.assert_array_equal(
+            np.concatenate(dask.compute(*result.labels.to_delayed())), expected.labels
+        )

@@ -205,6 +205,7 @@ def weigh(block: Any, weights: Any, _first: int, frame: Frame, book: Any) -> Sum
     part = _part(frame._replace(k=len(book)), block, weights)
     problem = part.problem
     kernel = select(problem)
+    lazy().left_beside(block, frame.mark)  # the draws' distances, for which there is no more use
     book = problem.xp.asarray(book, device=problem.device)
     labels, _ = kernel.assign(kernel.start(problem.x, None, problem.plan), book)
     counts = np.bincount(to_host(labels), to_host(part.mass) if part.mass is not None else None, len(book))
@@ -293,14 +294,20 @@ class Table:
     """The points of one call, once their values are checked."""
 
     def __init__(
-        self, task: Task, blocks: Any, numbers: list[Numbers], book: Any = None, moments: bool = False
+        self,
+        task: Task,
+        blocks: Any,
+        numbers: list[Numbers],
+        book: Any = None,
+        moments: bool = False,
+        mark: str = "",
     ) -> None:
         n, k = blocks.n, task.k
         if not n:
             raise ValueError("`x` must not be empty, all its blocks are.")
         if k > n:
             raise ValueError(f"`n_clusters` must be between 1 and the number of points ({n}), got {k}.")
-        frame = Frame(k, task.metric, task.kernel, mark=uuid4().hex)
+        frame = Frame(k, task.metric, task.kernel, mark=mark or uuid4().hex)
         sizes = {"random": k, "k-means++": min(n, max(SAMPLE * k, SAMPLE_LEAST)), "k-means||": 1}
         races = tuple((each.key, sizes[task.init]) for each in numbers) if task.init in sizes else ()
         seen = blocks.total("check", look, (frame, races, moments))
@@ -473,17 +480,18 @@ def cluster(
     if book is not None:
         _inputs.finite("init", np, book)
     blocks = lazy().Blocks(inputs.x, inputs.weights).ready(persist)
-    before = Checkpoint(checkpoint)
+    before, mark = Checkpoint(checkpoint), uuid4().hex
     named = task.init if isinstance(task.init, str) else None
     numbers = [Numbers.drawn(source, task.k) for _ in range(task.n_runs)] if named else []
     if "keys" in before.before:
         numbers = Numbers.unpacked(before.before)[: len(numbers)]
     try:
-        table = Table(task, blocks, numbers, book, task.tol > 0 or checkpoint is not None)
+        table = Table(task, blocks, numbers, book, task.tol > 0 or checkpoint is not None, mark)
         before.require(table.call(named, book))
         best = _best(table, inputs, source, book, before)
     finally:
         blocks.let_go()
+        lazy().forget(mark)
     (labels,) = lazy().columns("label", inputs.x, best.labels, _labelled, (table.frame,), ((np.int32, None),))
     return best._replace(labels=labels)
 

@@ -10,6 +10,7 @@ block. It saves work and never changes a bit, so it may be lost with its worker,
 or moved.
 """
 
+import inspect
 import os
 import sys
 import warnings
@@ -37,16 +38,23 @@ SHARE = 0.5
 # What is left beside a block, for each of its points.
 BYTES_BESIDE = 24
 
-_beside: dict[int, tuple[Any, Any, Any]] = {}
+_beside: dict[int, tuple[Any, str, Any]] = {}
 
 
-def left_beside(block: Any, mark: Any) -> Any:
+def left_beside(block: Any, mark: str) -> Any:
     """Take away what was left beside a block under this mark, or None."""
-    owner, found, value = _beside.pop(id(block), (None, None, None))
+    owner, found, value = _beside.pop(id(block), (None, "", None))
     return value if owner is not None and owner() is block and found == mark else None
 
 
-def leave_beside(block: Any, mark: Any, value: tuple[Any, ...]) -> None:
+def forget(mark: str) -> None:
+    """Clear away what a call left beside blocks of this process that live on."""
+    for number, (_, found, _) in list(_beside.items()):
+        if found.startswith(mark):
+            _beside.pop(number, None)
+
+
+def leave_beside(block: Any, mark: str, value: tuple[Any, ...]) -> None:
     """Leave a tuple beside a block, which it must not hold, or neither would ever go."""
     number = id(block)
     try:
@@ -343,7 +351,9 @@ def _aligned(weights: Any, x: Any) -> Any:
 def _memory(client: Any) -> float:
     """What the workers of a client may hold, or what is free on this machine."""
     if hasattr(client, "scheduler_info"):
-        limits = [worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()]
+        takes = inspect.signature(client.scheduler_info).parameters
+        everyone = {"n_workers": -1} if "n_workers" in takes else {}  # some versions look at five
+        limits = [worker["memory_limit"] for worker in client.scheduler_info(**everyone)["workers"].values()]
         if limits and all(limits):
             return float(sum(limits))
     try:
