@@ -130,6 +130,16 @@ def sklearn_suite(session: nox.Session) -> None:
 
 
 @nox.session
+def scale(session: nox.Session) -> None:
+    """Dask at its size: 60 million points in workers of 1 GiB, 10,000 blocks, dask-ml.
+
+    It takes 20 minutes and 4 GB of disk.
+    """
+    install(session, ["dask"], "zarr>=3", "dask-ml", "-e", ".")
+    session.run("python", "-m", "benchmarks.out_of_core", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     session.install("ruff==0.17.6")
     session.run("ruff", "check")

@@ -470,11 +470,3 @@ def test_tracers_are_refused() -> None:
 
     with pytest.raises(xpmeans.UnsupportedBackendError, match=r"`xpmeans.KMeans` runs on .* outside jit"):
         jax.jit(lambda x: KMeans(2).fit(x).cluster_centers_)(jax.numpy.asarray(X))
-
-
-@pytest.mark.skipif("dask" not in CHOSEN, reason="Dask is not under test")
-def test_dask_is_refused_yet() -> None:
-    import dask.array as da
-
-    with pytest.raises(xpmeans.UnsupportedBackendError, match=r"`xpmeans.MiniBatchKMeans` runs on"):
-        MiniBatchKMeans(2).fit(da.asarray(X))

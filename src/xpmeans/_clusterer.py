@@ -7,7 +7,7 @@ from typing import Any
 import array_api_compat as compat
 import numpy as np
 
-from xpmeans import _inputs, _solve
+from xpmeans import _blocks, _inputs, _solve
 from xpmeans._core.precision import promoted, widest
 from xpmeans._dispatch import Context, converted, dispatch, named_namespace, returned, to_host
 from xpmeans._sklearn import (
@@ -20,7 +20,7 @@ from xpmeans._sklearn import (
 )
 from xpmeans._solve import Task
 from xpmeans.capabilities import gate
-from xpmeans.functional import INIT, METRICS
+from xpmeans.functional import INIT, METRICS, assign
 
 _ARRAYS = ("cluster_centers_", "labels_", "_counts", "_precise")
 
@@ -87,7 +87,10 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         array of shape (n,), int32
             Indices of centroids; the lowest wins a tie.
         """
-        return self._scored(self._again(X, "predict"), None)[0]
+        X = self._again(X, "predict")
+        if compat.is_dask_array(X):
+            return assign(X, self.cluster_centers_, metric=self.metric)[0]
+        return self._scored(X, None)[0]
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return minus the inertia of points: the higher, the nearer they lie to the centroids.
@@ -125,8 +128,10 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         X = self._again(X, "transform")
         inputs = _inputs.inputs_of("assign", X, cluster_centers_=self.cluster_centers_)
         task = Task(inputs.user, inputs.work, inputs.dtype, self.metric)
-        (found,) = _solve.solve(_solve.transform, task, inputs, (True,))
         dtype = promoted(inputs.user.xp, inputs.dtype, inputs.book_dtype)
+        if inputs.user.lazy:
+            return _blocks.transform(task, inputs, dtype)
+        (found,) = _solve.solve(_solve.transform, task, inputs, (True,))
         return returned(inputs.user, found, dtype)
 
     def to(self, library: Any = None, *, device: Any = None, dtype: Any = None) -> Any:
@@ -160,7 +165,7 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         other.__dict__.pop("_precise", None)
         xp = None if library is None else named_namespace(library)
         for name in _ARRAYS:
-            if name in other.__dict__:
+            if name in other.__dict__ and not compat.is_dask_array(other.__dict__[name]):
                 kind = dtype if name == "cluster_centers_" else None
                 setattr(other, name, converted(getattr(other, name), xp, device, kind))
         return other
@@ -200,7 +205,7 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         self._require_fitted()
         X, context = self._checked(X, reset=False)
         try:
-            dispatch(X=X, cluster_centers_=self.cluster_centers_)
+            dispatch(**_inputs.alongside(X, {"X": X, "cluster_centers_": self.cluster_centers_}))
         except (TypeError, ValueError):
             mine, _ = dispatch(cluster_centers_=self.cluster_centers_)
             where = "" if context.library == "numpy" else ", device=X.device"
@@ -219,6 +224,8 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         weights = _alongside(X, sample_weight)
         if weights.ndim == 0:
             xp = compat.array_namespace(X)
+            if compat.is_dask_array(X):
+                return xp.full_like(X[:, 0], float(weights), dtype=xp.float64)
             return xp.full(X.shape[0], float(weights), device=compat.device(X))
         if weights.ndim > 1:
             raise ValueError(f"Sample weights must be 1D array or scalar, got shape {tuple(weights.shape)}.")
@@ -238,7 +245,7 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
             self._n_init, init = self._runs, self._called
         else:
             self._n_init = 1
-            init = self._shaped(X, init)
+            init = self._shaped(X, getattr(init, "cluster_centers_", getattr(init, "centroids", init)))
         if not (isinstance(self.n_init, str) and self.n_init == "auto"):
             n_init = _inputs.at_least("n_init", self.n_init, 1)
             if n_init > 1 and not isinstance(init, str) and not callable(init):
@@ -279,6 +286,9 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
             "assign", X, weights, compiles=True, cluster_centers_=self.cluster_centers_
         )
         task = Task(inputs.user, inputs.work, inputs.dtype, self.metric)
+        if inputs.user.lazy:
+            labels, _ = assign(X, self.cluster_centers_, metric=self.metric)
+            return labels, _blocks.inertia(task, inputs)
         labels, inertia = _solve.solve(_solve.score, task, inputs, (True, False))
         wide = widest(inputs.user.xp, inputs.user.device)
         return returned(inputs.user, labels), float(returned(inputs.user, inertia, wide))
@@ -301,7 +311,8 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
         for name in _ARRAYS:
-            if name in state and not isinstance(state[name], np.ndarray):
+            known = isinstance(state.get(name), np.ndarray) or compat.is_dask_array(state.get(name))
+            if name in state and not known:
                 state[name] = _Pickled.of(state[name])
         return state
 
@@ -369,4 +380,6 @@ def _alongside(X: Any, values: Any) -> Any:
     xp = compat.array_namespace(X)
     if compat.array_namespace(values) is xp:
         return values
+    if compat.is_dask_array(X) and isinstance(values, np.ndarray):
+        return values  # which go along
     return converted(values, xp, None if isinstance(X, np.ndarray) else compat.device(X), None)

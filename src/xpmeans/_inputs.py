@@ -5,13 +5,14 @@ import operator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import array_api_compat as compat
 import numpy as np
 
 from xpmeans._core import initial
 from xpmeans._core.lloyd import ClusterError
 from xpmeans._core.precision import Reach, measure, precision
 from xpmeans._dispatch import Context, dispatch, is_tracer, on_host
-from xpmeans._kernels import traced
+from xpmeans._kernels import lazy, traced
 from xpmeans.capabilities import gate
 
 
@@ -37,6 +38,7 @@ def inputs_of(function: str, x: Any, weights: Any = None, *, compiles: bool = Fa
         if array is None:
             raise TypeError(f"`{name}` must be an array, got None.")
     arrays = {"x": x, **({} if weights is None else {"sample_weight": weights}), **books}
+    arrays = alongside(x, arrays)
     user, found = dispatch(**arrays)
     gate(f"xpmeans.{function}", user)
     arrays = dict(zip(arrays, found, strict=True))
@@ -47,7 +49,7 @@ def inputs_of(function: str, x: Any, weights: Any = None, *, compiles: bool = Fa
         raise ValueError(f"`x` must have shape (n, d) or (B, n, d), got {shape}.{hint}")
     for name, got in shapes.items():
         if name == "sample_weight":
-            if got not in (shape[:-1], shape[-2:-1]):
+            if not (_fits(got, shape[:-1]) or _fits(got, shape[-2:-1])):
                 raise ValueError(f"`sample_weight` must have shape {shape[:-1]}, got {got}.")
         elif name != "x" and (len(got) < 2 or got[-1] != shape[-1] or got[:-2] not in ((), shape[:-2])):
             raise ValueError(f"`{name}` must have shape (k, {shape[-1]}), got {got}.")
@@ -57,13 +59,34 @@ def inputs_of(function: str, x: Any, weights: Any = None, *, compiles: bool = Fa
     if weights is not None and user.xp.isdtype(arrays["sample_weight"].dtype, "complex floating"):
         raise ValueError("`sample_weight` must be real, got complex numbers.")
     results = [precision(user.xp, table.dtype, user.device).result for table in tables]
-    if compiles and user.library == "jax" and (user.on_gpu or user.device is None):
+    if user.lazy:
+        arrays["x"] = lazy().whole_rows(arrays["x"])
+        work, found = user, list(arrays.values())
+    elif compiles and user.library == "jax" and (user.on_gpu or user.device is None):
         work, found = replace(user, traced=True), list(arrays.values())
     else:
         work, found = on_host(user, list(arrays.values()))
     arrays = dict(zip(arrays, found, strict=True))
     x, weights, book = arrays.pop("x"), arrays.pop("sample_weight", None), next(iter(books), "")
     return Inputs(user, work, x, weights, book, arrays.get(book), results[0], results[-1])
+
+
+def _fits(got: tuple[Any, ...], wanted: tuple[Any, ...]) -> bool:
+    """Whether two shapes are equal, as far as they are known: Dask's NaN is not equal to itself."""
+    return len(got) == len(wanted) and all(
+        a == b or a != a or b != b for a, b in zip(got, wanted, strict=True)
+    )
+
+
+def alongside(x: Any, arrays: dict[str, Any]) -> dict[str, Any]:
+    """The arrays of a call; beside points on Dask, NumPy's and lists go as Dask's."""
+    if not compat.is_dask_array(x):
+        return arrays
+    xp = compat.array_namespace(x)
+    return {
+        name: xp.asarray(array) if isinstance(array, np.ndarray | list | tuple) else array
+        for name, array in arrays.items()
+    }
 
 
 def require_values(inputs: Inputs, metric: str) -> None:
@@ -174,9 +197,9 @@ def _shown(value: Any) -> str:
     return f"{value!r}.{hint}"
 
 
-def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """An argument with a few possible values, all of them text."""
-    if not (isinstance(value, str) and value in choices):
+def one_of(name: str, value: Any, choices: tuple[str | bool, ...]) -> None:
+    """An argument with a few possible values, text or truth values."""
+    if not (isinstance(value, str | bool) and value in choices):  # an array is in nothing
         hint = " Hint: the mean minimises the distances of no other metric." if callable(value) else ""
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.{hint}")
 

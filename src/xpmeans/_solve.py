@@ -161,10 +161,26 @@ def _first(
         rows = xp.asarray(rng.integers(n, size=size), device=problem.device)
         return subset(problem, rows), xp.take(mass, rows)
 
+    return _best_of(task, part, None if size < n else (problem, mass), rng)
+
+
+def _best_of_samples(task: Task, drawn: Callable[[int], Problem], size: int, rng: np.random.Generator) -> Any:
+    """The same from points that `drawn` gives, in proportion to their weight."""
+
+    def part() -> tuple[Problem, Any]:
+        some = drawn(size)
+        return some, some.xp.ones(some.plan.n, dtype=some.dtypes.sums, device=some.device)
+
+    return _best_of(task, part, None, rng)
+
+
+def _best_of(task: Task, part: Callable[[], Any], whole: Any, rng: np.random.Generator) -> Any:
+    """First centroids from a `part` of the points each or the `whole`, judged on another part."""
     valid, valid_mass = part()
+    xp = valid.xp
     best, least = None, math.inf
     for _ in range(task.n_runs):
-        some, some_mass = part() if size < n else (problem, mass)
+        some, some_mass = part() if whole is None else whole
         if callable(task.init):
             one = task._replace(rng=lambda: rng, n_runs=1)
             book = _starts(one, some, some.x, None)[0, ...]

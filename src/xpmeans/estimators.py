@@ -4,16 +4,18 @@ Thin skins over the functions: parameters, attributes and methods have scikit-le
 no array takes a detour through NumPy.
 """
 
+import copy
 import math
 import warnings
 from typing import Any
 
 import array_api_compat as compat
 
-from xpmeans import _inputs, _solve
+from xpmeans import _blocks, _inputs, _solve
 from xpmeans._clusterer import Clusterer
 from xpmeans._core.minibatch import Pace, Stream
 from xpmeans._dispatch import returned
+from xpmeans._kernels import lazy
 from xpmeans._progress import Progress
 from xpmeans._sklearn import ConvergenceWarning
 from xpmeans._solve import Task
@@ -165,14 +167,15 @@ class KMeans(Clusterer):
             if self.verbose and n_init > 1:
                 progress.say(f"Best of {n_init} runs: {result.n_iter} iterations, inertia {result.inertia}.")
             elif self.verbose and result.converged:
-                shift = math.sqrt(float(compat.array_namespace(X).sum((result.centroids - last[0]) ** 2)))
+                xp = compat.array_namespace(result.centroids)
+                shift = math.sqrt(float(xp.sum((result.centroids - last[0]) ** 2)))
                 strict = shift == 0 or self.tol == 0  # where sums of the same points may round apart
                 how = "strict convergence" if strict else f"center shift {shift} within tolerance"
                 progress.say(f"Converged at iteration {result.n_iter}: {how}.")
         self._fitted(result.centroids)
         self.labels_, self.inertia_, self.n_iter_ = result.labels, float(result.inertia), result.n_iter
         if not complete:
-            distinct = int(compat.array_namespace(X).sum(result.counts > 0))
+            distinct = int(compat.array_namespace(result.counts).sum(result.counts > 0))
             warnings.warn(
                 f"Number of distinct clusters ({distinct}) found smaller than n_clusters "
                 f"({self.n_clusters}). Possibly due to duplicate points in X.",
@@ -312,6 +315,8 @@ class MiniBatchKMeans(Clusterer):
             This model.
         """
         X, _ = self._checked(X, reset=True)
+        if compat.is_dask_array(X):
+            X = lazy().known(X)
         weights = self._weights(X, sample_weight)
         self.__dict__.pop("labels_", None)  # which `compute_labels=False` would leave from another fit
         n = X.shape[0]
@@ -325,7 +330,8 @@ class MiniBatchKMeans(Clusterer):
                 progress.step(step, line)
 
             pace = pace._replace(max_steps=max_steps, on_step=on_step if self.verbose else None)
-            run = _solve.minibatch(task, pace, self._init_size, rng, inputs)
+            minibatch = _blocks.minibatch if inputs.user.lazy else _solve.minibatch
+            run = minibatch(task, pace, self._init_size, rng, inputs)
             if run.reason is not None:
                 progress.say(f"Converged ({run.reason}) at step {run.n_steps}/{max_steps}")
         self._keep(inputs, run.stream)
@@ -334,7 +340,7 @@ class MiniBatchKMeans(Clusterer):
         if self.compute_labels:
             self.labels_, self.inertia_ = self._scored(X, weights)
         else:
-            whole = n if weights is None else float(inputs.work.xp.sum(inputs.weights))
+            whole = n if weights is None else float(inputs.user.xp.sum(weights))
             self.inertia_ = run.smoothed * whole
         return self
 
@@ -355,6 +361,8 @@ class MiniBatchKMeans(Clusterer):
         MiniBatchKMeans
             This model.
         """
+        if compat.is_dask_array(X):
+            return self._partial_fit_blocks(X, sample_weight)
         begun = "cluster_centers_" in self.__dict__
         X = self._again(X, "partial_fit") if begun else self._checked(X, reset=True)[0]
         weights = self._weights(X, sample_weight)
@@ -368,6 +376,21 @@ class MiniBatchKMeans(Clusterer):
         self.n_steps_ = getattr(self, "n_steps_", 0) + 1
         if self.compute_labels:
             self.labels_, self.inertia_ = self._scored(X, weights)
+        return self
+
+    def _partial_fit_blocks(self, X: Any, sample_weight: Any) -> "MiniBatchKMeans":
+        """`partial_fit` of each block of a Dask array in turn, where the block is."""
+        begun = "cluster_centers_" in self.__dict__
+        X = self._again(X, "partial_fit") if begun else self._checked(X, reset=True)[0]
+        inputs = _inputs.inputs_of(type(self).__name__, X, self._weights(X, sample_weight))
+        model = copy.deepcopy(self)
+        for name in ("labels_", "inertia_"):  # of other points
+            model.__dict__.pop(name, None)
+            self.__dict__.pop(name, None)
+        moved = lazy().chain("partial-fit", inputs.x, inputs.weights, _fitted_on, model)
+        self.__dict__.update(moved.__dict__)
+        if self.compute_labels:
+            self.labels_ = self.predict(X)
         return self
 
     def _task(self, X: Any, weights: Any, centers: Any = None) -> tuple[Task, Pace, _inputs.Inputs]:
@@ -415,9 +438,25 @@ class MiniBatchKMeans(Clusterer):
         return min(size, n)
 
     def _keep(self, inputs: _inputs.Inputs, stream: Stream) -> None:
-        """Note where a stream stands."""
-        self._fitted(returned(inputs.user, stream.centroids, inputs.dtype))
+        """Note where a stream stands; on Dask in NumPy."""
+        user = inputs.user
+        book, precise, counts = stream.centroids, stream.centroids, stream.counts
+        if user.lazy:
+            book = book.astype(inputs.dtype)
+        else:
+            book, precise = returned(user, book, inputs.dtype), returned(user, precise)
+            counts = returned(user, counts)
+        self._fitted(book)
         self.__dict__.pop("_precise", None)
-        if self.cluster_centers_.dtype != (precise := returned(inputs.user, stream.centroids)).dtype:
+        if self.cluster_centers_.dtype != precise.dtype:
             self._precise = precise  # half precision would swallow the small steps of a long stream
-        self._counts, self._since = returned(inputs.user, stream.counts), stream.since
+        self._counts, self._since = counts, stream.since
+
+
+def _fitted_on(block: Any, weights: Any, model: MiniBatchKMeans) -> MiniBatchKMeans:
+    """A copy of a model after one more batch: a task may be run again, and must find the model as it was."""
+    model = copy.deepcopy(model)
+    asked, model.compute_labels = model.compute_labels, False
+    model.partial_fit(block, sample_weight=weights)
+    model.compute_labels = asked
+    return model

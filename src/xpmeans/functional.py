@@ -5,16 +5,20 @@ and batches. Arrays stay on their device.
 """
 
 import copy
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import array_api_compat as compat
 import array_api_extra as xpx
+import numpy as np
 
-from xpmeans import _inputs, _solve
+from xpmeans import _blocks, _checkpoint, _inputs, _solve
 from xpmeans._core.precision import promoted, widest
 from xpmeans._core.restarts import Answer
-from xpmeans._dispatch import being_compiled, returned
+from xpmeans._dispatch import being_compiled, returned, to_host
+from xpmeans._inputs import Inputs
 from xpmeans._solve import Task, cluster, solve
 from xpmeans.capabilities import documented
 
@@ -23,6 +27,7 @@ __all__ = ["KMeansResult", "assign", "kmeans", "kmeans_plusplus"]
 METRICS = ("euclidean", "cosine")
 EMPTY = ("relocate", "keep", "raise")
 INIT = ("k-means++", "k-means||", "random")
+PERSIST = ("auto", True, False)
 
 _EMPTY = (
     "Some clusters are empty in the end: there may be fewer distinct points than `n_clusters`, or `max_iter` "
@@ -60,13 +65,53 @@ class KMeansResult(NamedTuple):
     n_iter: Any
     converged: Any
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the result to one .npz file, at once and without pickles.
+
+        Parameters
+        ----------
+        path : path
+            The file; an old one is replaced. Labels that are not computed yet, on Dask, are left out.
+        """
+        kept = {name: value for name, value in self._asdict().items() if not compat.is_dask_array(value)}
+        kept = {name: to_host(value) if hasattr(value, "dtype") else value for name, value in kept.items()}
+        _checkpoint.write(path, {name: value for name, value in kept.items() if value is not None})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "KMeansResult":
+        """Read what `save` wrote, as NumPy arrays.
+
+        Parameters
+        ----------
+        path : path
+            The file. Nothing in it is executed.
+
+        Returns
+        -------
+        KMeansResult
+            Whose labels are None if they were not computed. As ``init=`` it goes on where it ended.
+        """
+        found = _checkpoint.read(path)
+        for name in cls._fields:
+            if name not in found and name != "labels":
+                raise ValueError(f"{str(path)!r} does not hold a result: it lacks {name}.")
+        single = found["centroids"].ndim == 2
+        return cls(
+            found["centroids"],
+            found.get("labels"),
+            found["inertia"][()],
+            found["counts"],
+            int(found["n_iter"]) if single else found["n_iter"],
+            bool(found["converged"]) if single else found["converged"],
+        )
+
 
 @documented
 def kmeans(
     x: Any,
     n_clusters: int,
     *,
-    init: Any = "k-means++",
+    init: Any = "auto",
     n_init: Any = "auto",
     max_iter: int = 300,
     tol: float = 1e-4,
@@ -76,6 +121,8 @@ def kmeans(
     rng: Any = None,
     kernel: str | None = None,
     callback: Callable[[int, float, Any], Any] | None = None,
+    persist: Any = "auto",
+    checkpoint: Any = None,
 ) -> KMeansResult:
     """Cluster points into k groups by k-means.
 
@@ -89,13 +136,14 @@ def kmeans(
         booleans are computed in the library's default real dtype, float16 and bfloat16 in float32.
     n_clusters : int
         How many clusters to form: k, from 1 to n.
-    init : {'k-means++', 'k-means||', 'random'}, array of shape (k, d) or (B, k, d), or callable
+    init : {'auto', 'k-means++', 'k-means||', 'random'}, array of shape (k, d) or (B, k, d), or callable
         How to choose the first centroids:
 
+        * 'auto': 'k-means||' for Dask arrays, else 'k-means++';
         * 'k-means++': points far from each other, the best of a few candidates each [1]_;
         * 'k-means||': the same from far fewer passes over the data, for many clusters [2]_;
         * 'random': different points;
-        * an array: these centroids;
+        * an array: these centroids; an earlier result stands for its centroids;
         * a callable: what ``init(x, n_clusters, rng)`` returns, with a `numpy.random.Generator`.
     n_init : int or 'auto', default 'auto'
         Number of runs with different first centroids; the result with the least inertia is returned. 'auto'
@@ -125,12 +173,22 @@ def kmeans(
         Called in each iteration as ``callback(iteration, inertia, centroids)``, with centroids and the
         inertia of the points nearest to them. Returning True ends the run, not those that follow with
         `n_init` or for other problems of a batch.
+    persist : {'auto', True, False}
+        Whether the blocks of a Dask array are read once and held in the workers' memory for the time of the
+        call, or read again in each pass. 'auto' holds them if points, weights and 24 bytes a point take up no
+        more than half of that memory: all workers' limits, or what is free on this machine; not with the
+        process scheduler. Other arrays are in memory, and it has no effect.
+    checkpoint : path, optional
+        A file in which a run on a Dask array notes after each iteration where it stands. If the file is there
+        already, the call goes on from it, with the same result to the last bit; it is removed in the end. It
+        is never half written, and holds no pickles.
 
     Returns
     -------
     KMeansResult
         ``(centroids, labels, inertia, counts, n_iter, converged)``, arrays of the library of `x`, on its
-        device.
+        device. For Dask arrays the labels are a Dask array, chunked like the rows of `x` and not yet
+        computed, and all else are values, in NumPy.
 
     Raises
     ------
@@ -159,6 +217,11 @@ def kmeans(
     The time is O(n k d) for an iteration and for k-means++, the extra memory a few MiB and some 60 bytes a
     point, with 'cosine' a copy of the points besides: n x k numbers are never held.
 
+    Dask arrays are worked on block by block, where the blocks are, and never gathered. 'k-means++' and
+    'random' choose from rows drawn at random in one pass: all k of them, or ``max(32 k, 4096)`` among which
+    'k-means++' chooses. A seed draws the same rows whatever the blocks, the scheduler and the workers; these
+    are other rows than for arrays in memory.
+
     {support}
 
     References
@@ -182,7 +245,9 @@ def kmeans(
     (2.0, 2, True)
     """
     result, complete = clustered(
-        *(x, n_clusters, init, n_init, max_iter, tol, sample_weight, metric, empty, rng, kernel, callback)
+        *(x, n_clusters, init, n_init, max_iter, tol, sample_weight, metric, empty, rng, kernel, callback),
+        persist,
+        checkpoint,
     )
     if not complete:
         warnings.warn(_EMPTY, UserWarning, stacklevel=2)
@@ -202,15 +267,22 @@ def clustered(
     rng: Any,
     kernel: str | None,
     callback: Any,
+    persist: Any = "auto",
+    checkpoint: Any = None,
 ) -> tuple[KMeansResult, bool]:
     """The result of `kmeans`, and whether all clusters have points, or nobody can know."""
     _inputs.one_of("metric", metric, METRICS)
     _inputs.one_of("empty", empty, EMPTY)
+    _inputs.one_of("persist", persist, PERSIST)
     max_iter = _inputs.at_least("max_iter", max_iter, 1)
     tol = _inputs.not_negative("tol", tol)
+    if isinstance(init, KMeansResult):
+        init = init.centroids
     named = isinstance(init, str)
     if named:
-        _inputs.one_of("init", init, INIT)
+        _inputs.one_of("init", init, ("auto", *INIT))
+        if init == "auto":
+            init = "k-means||" if compat.is_dask_array(x) else "k-means++"
     given = not named and not callable(init)
     if isinstance(n_init, str):
         _inputs.one_of("n_init", n_init, ("auto",))
@@ -242,6 +314,13 @@ def clustered(
         empty=empty,
         callback=callback,
     )
+    if inputs.user.lazy:
+        return _on_blocks(task._replace(init=None if given else init), inputs, source, persist, checkpoint)
+    if checkpoint is not None:
+        raise ValueError(
+            f"`checkpoint` is for Dask arrays, got a {inputs.user.library} array. Hint: save the result, and "
+            "go on from it with `init`."
+        )
     draws = _inputs.draws(init, source, n_runs, k) if named else ()
     per_point = tuple(name == "labels" for name in Answer._fields)
     answer = Answer(*solve(cluster, task, inputs, per_point, draws))
@@ -263,6 +342,25 @@ def clustered(
         bool(answer.converged) if single else returned(user, answer.converged),
     )
     return result, complete
+
+
+def _on_blocks(
+    task: Task, inputs: Inputs, source: Any, persist: Any, checkpoint: Any = None
+) -> tuple[KMeansResult, bool]:
+    """`clustered` for Dask arrays: all but the labels are values."""
+    if inputs.x.ndim == 3:
+        if checkpoint is not None:
+            raise ValueError("`checkpoint` is for one problem, got a batch. Hint: solve one after the other.")
+        parts = [_on_blocks(task, one, copy.deepcopy(source), persist) for one in _blocks.problems(inputs)]
+        results, complete = zip(*parts, strict=True)
+        stacked = [np.stack([result[i] for result in results]) for i in (0, 2, 3, 4, 5)]
+        labels = inputs.user.xp.stack([result.labels for result in results])
+        return KMeansResult(stacked[0], labels, *stacked[1:]), all(complete)
+    answer = _blocks.cluster(task, inputs, source, persist, checkpoint)
+    complete = bool((answer.counts > 0).all())
+    if task.empty == "raise" and not complete:
+        _inputs.raise_empty()
+    return KMeansResult(*answer), complete
 
 
 @documented
@@ -290,6 +388,9 @@ def assign(
         For each point the index of its centroid.
     distances : array of the shape of `labels`
         The distance between them, not squared, in the dtype that `x` and `centroids` promote to.
+
+        Of Dask arrays nothing is computed: both are chunked like the rows of `x`, and share the work if they
+        are computed together.
 
     Raises
     ------
@@ -329,6 +430,12 @@ def assign(
     dtype = promoted(inputs.user.xp, inputs.dtype, inputs.book_dtype)
 
     task = Task(inputs.user, inputs.work, inputs.dtype, metric, kernel)
+    if inputs.user.lazy:
+        if inputs.x.ndim == 2:
+            return _blocks.assign(task, inputs, dtype)
+        parts = [_blocks.assign(task, one, dtype) for one in _blocks.problems(inputs)]
+        labels, lengths = map(inputs.user.xp.stack, zip(*parts, strict=True))
+        return labels, lengths
     labels, lengths = solve(_solve.assign, task, inputs, per_point=(True, True))
     return returned(inputs.user, labels), returned(inputs.user, lengths, dtype)
 
@@ -364,7 +471,8 @@ def kmeans_plusplus(
     Returns
     -------
     centroids : array of shape (k, d) or (B, k, d)
-        The points chosen, in the dtype of `x`; integers become the library's default real dtype.
+        The points chosen, in the dtype of `x`; integers become the library's default real dtype. Values in
+        NumPy for a Dask array, of which they are chosen by k-means||, in seven passes.
     indices : integer array of shape (k,) or (B, k)
         Their row numbers in `x`.
 
@@ -400,6 +508,14 @@ def kmeans_plusplus(
     inputs = _inputs.inputs_of("kmeans_plusplus", x, sample_weight, compiles=True)
     k = _inputs.clusters(n_clusters, inputs)
     task = Task(inputs.user, inputs.work, inputs.dtype, k=k)
+    if inputs.user.lazy:
+        if inputs.x.ndim == 2:
+            return _blocks.plus_plus(task, inputs, source, trials)
+        parts = [
+            _blocks.plus_plus(task, one, copy.deepcopy(source), trials) for one in _blocks.problems(inputs)
+        ]
+        centroids, rows = (np.stack(each) for each in zip(*parts, strict=True))
+        return centroids, rows
     draws = _inputs.draws("k-means++", source, 1, k, trials)
     centroids, rows = solve(_solve.plus_plus, task, inputs, (False, False), draws)
     index = xpx.default_dtype(inputs.user.xp, "indexing", device=inputs.user.device)

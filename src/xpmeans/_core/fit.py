@@ -52,7 +52,7 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
         old, room = state.centroids, state.room
         kernel_state, (labels, sums, counts, left, n_changed) = kernel.step(state.kernel_state, old, room)
         n_empty = xp.sum(cast(xp, counts == 0, xp.int32), dtype=xp.int32)
-        moved, shift = _moved(problem, old, sums, counts, rules.spherical)
+        moved, shift = moved_by(problem, old, sums, counts, rules.spherical)
         if n_changed is not None:
             same = n_changed == 0
         else:
@@ -77,7 +77,7 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
 
             def relocated(_: Any, converged: Any) -> tuple[Any, Any]:
                 given = _relocated(problem, mass, old, labels, sums, counts, n_empty=verdict)
-                moved, shift = _moved(problem, old, *given, rules.spherical)
+                moved, shift = moved_by(problem, old, *given, rules.spherical)
                 return moved, converged | (shift <= rules.tol)
 
             def unchanged(moved: Any, converged: Any) -> tuple[Any, Any]:
@@ -102,7 +102,7 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
     return end
 
 
-def _moved(problem: Problem, old: Any, sums: Any, counts: Any, spherical: bool) -> tuple[Any, Any]:
+def moved_by(problem: Problem, old: Any, sums: Any, counts: Any, spherical: bool) -> tuple[Any, Any]:
     """Means of the clusters, where one that is empty keeps its place, and the square they moved, scaled."""
     xp = problem.xp
     empty = counts == 0

@@ -6,7 +6,7 @@ and a smoothed inertia says when to stop.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,15 +107,25 @@ def _reassigned(batch: Problem, stream: Stream, ratio: float, rng: np.random.Gen
     return Stream(xp.where(poor[:, None], points, stream.centroids), counts, 0)
 
 
-def run(problem: Problem, mass: Any, first: Any, pace: Pace, rng: np.random.Generator) -> Run:
-    """Draw batches until the centroids hardly move, the smoothed inertia no longer falls, or `max_steps`."""
-    xp, n, size = problem.xp, problem.x.shape[0], pace.batch_size
+def run(
+    problem: Problem,
+    mass: Any,
+    first: Any,
+    pace: Pace,
+    rng: np.random.Generator,
+    batches: Iterator[Problem] | None = None,
+) -> Run:
+    """Draw batches until the centroids hardly move, the smoothed inertia no longer falls, or `max_steps`.
+
+    Or take `batches` that somebody else draws.
+    """
+    xp, n, size = problem.xp, problem.plan.n, pace.batch_size
     zeros = xp.zeros(problem.plan.k, dtype=problem.dtypes.sums, device=problem.device)
     ones = xp.ones(size, dtype=problem.dtypes.sums, device=problem.device)
     ends = None if mass is None else xp.cumulative_sum(mass)
     stream, smoothed, least, worse = Stream(first, zeros, 0), math.nan, math.inf, 0
     for step in range(1, pace.max_steps + 1):
-        batch = subset(problem, drawn(problem, ends, size, rng))
+        batch = subset(problem, drawn(problem, ends, size, rng)) if batches is None else next(batches)
         old = stream.centroids
         stream, inertia = update(batch, ones, stream, pace, rng)
         mean = float(pace.inertia(inertia)) / size

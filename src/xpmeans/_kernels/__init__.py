@@ -125,3 +125,10 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
         kind = BruteForce
     selected: Kernel = kind(problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)
     return selected
+
+
+def lazy() -> Any:
+    """The module for arrays that are computed block by block; loaded when Dask arrays are there."""
+    from xpmeans._kernels import dask
+
+    return dask

@@ -1,0 +1,220 @@
+"""K-means on Dask: data larger than memory, a cluster of processes, many small blocks.
+
+``python -m benchmarks.out_of_core PART...`` with parts of: store, memory, slope, blocks, peer. Each prints
+one line of JSON a measurement; `store` and `slope` need zarr and 4 GB of disk, under the folder that
+XPMEANS_SCALE names or a temporary one. Times are of this machine alone; each comparison is made in one run.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+
+from xpmeans import kmeans
+from xpmeans._kernels.dask import Blocks
+
+D, K = 16, 64
+CHUNK = 1_000_000
+# Passes of a call with k-means|| on data that are read again each time: checks, seeding, iterations, inertia.
+SEEDING = 6
+
+
+def say(**found: Any) -> None:
+    print(json.dumps(found), flush=True)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and the result."""
+    begun = time.perf_counter()
+    result = work()
+    return time.perf_counter() - begun, result
+
+
+def centres() -> np.ndarray:
+    return 1.5 * np.random.default_rng(0).standard_normal((K, D), dtype="float32")
+
+
+def some_points(number: int, n: int = CHUNK) -> np.ndarray:
+    """One chunk of points around 64 centres that overlap."""
+    rng = np.random.default_rng(number)
+    x = centres()[rng.integers(K, size=n)]
+    x += rng.standard_normal((n, D), dtype="float32")
+    return x
+
+
+def peak() -> float:
+    """Most memory that this process has had, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+@contextmanager
+def cluster(memory: str = "1 GiB") -> Iterator[Any]:
+    """Two workers, each a process with one thread."""
+    from distributed import Client, LocalCluster
+
+    settings = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": memory, "dashboard_address": None}
+    with LocalCluster(processes=True, **settings) as workers, Client(workers) as client:
+        yield client
+
+
+@contextmanager
+def passes() -> Iterator[list[tuple[str, float]]]:
+    """Names and seconds of the passes made meanwhile."""
+    found: list[tuple[str, float]] = []
+    whole = Blocks.total
+
+    def total(self: Any, name: str, *arguments: Any) -> Any:
+        seconds, result = timed(lambda: whole(self, name, *arguments))
+        found.append((name, round(seconds, 3)))
+        return result
+
+    Blocks.total = total  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        Blocks.total = whole  # type: ignore[method-assign]
+
+
+def opened(folder: Path, n_chunks: int) -> Any:
+    """A zarr store of that many chunks, made if it is not there."""
+    import zarr
+
+    path = folder / f"points-{n_chunks}.zarr"
+    if not path.exists():
+        store = zarr.create_array(
+            *(str(path),), shape=(n_chunks * CHUNK, D), chunks=(CHUNK, D), dtype="float32", compressors=None
+        )
+        for i in range(n_chunks):
+            store[i * CHUNK : (i + 1) * CHUNK] = some_points(i)
+    return zarr.open_array(str(path), mode="r")
+
+
+def read(store: Any) -> float:
+    """The reading limit: every chunk once, one after the other, looked at by its first value."""
+    return sum(float(store[i : i + CHUNK][0, 0]) for i in range(0, store.shape[0], CHUNK))
+
+
+def store(folder: Path, n_chunks: int = 60) -> None:
+    """60 million points on disk, two workers of 1 GiB."""
+    array = opened(folder, n_chunks)
+    read(array)  # so that all comparisons find the file in the same cache
+    limit = min(timed(lambda: read(array))[0] for _ in range(3))
+    say(part="store", rows=array.shape[0], bytes=array.nbytes, read_seconds=round(limit, 2))
+    with cluster() as client:
+        client.run(kmeans, some_points(0, 20_000), 8, max_iter=2)  # loads the compiled code
+        before = set(client.run(os.getpid).values())
+        forget_peak()
+        client.run(forget_peak)
+        data = da.from_zarr(array)
+        for init in (some_points(0, K), "k-means||"):
+            with passes() as found:
+                seconds, result = timed(
+                    lambda init=init: kmeans(data, K, init=init, rng=0, max_iter=5, tol=0)
+                )
+            say(
+                part="store",
+                init=init if isinstance(init, str) else "given",
+                seconds=round(seconds, 2),
+                over_reading=round(seconds / limit / len(found), 2),
+                passes=found,
+                iterations=result.n_iter,
+                client_mib=round(peak()),
+                worker_mib=[round(mib) for mib in client.run(peak).values()],
+                restarts=len(before - set(client.run(os.getpid).values())),
+            )
+
+
+def memory(_: Path) -> None:
+    """8 million points in memory, two threads, against NumPy's path from the same start."""
+    x = np.concatenate([some_points(i) for i in range(8)])
+    start = some_points(9, K)
+    kmeans(x[:200_000], K, init=start, max_iter=2)
+    with dask.config.set(scheduler="threads", num_workers=2):
+        data = da.from_array(x, chunks=(CHUNK // 2, D)).persist()
+        kmeans(data[: 2 * CHUNK], K, init=start, max_iter=2)
+        for max_iter in (5, 20):
+            times: dict[str, list[float]] = {"numpy": [], "dask": [], "dask and labels": []}
+            for _ in range(3):
+                options = {"init": start, "tol": 0, "max_iter": max_iter}
+                seconds, result = timed(lambda options=options: kmeans(data, K, **options))
+                times["dask"].append(seconds)
+                times["dask and labels"].append(seconds + timed(result.labels.compute)[0])
+                times["numpy"].append(timed(lambda options=options: kmeans(x, K, **options))[0])
+            best = {name: round(min(several), 2) for name, several in times.items()}
+            ratio = {name: round(best[name] / best["numpy"], 2) for name in best}
+            say(part="memory", rows=len(x), iterations=max_iter, best_of_3=best, over_numpy=ratio)
+
+
+def slope(folder: Path) -> None:
+    """Time of an iteration against the number of points, 1 to 60 million, read again in each pass."""
+    sizes, seconds = (1, 2, 6, 20, 60), []
+    array = opened(folder, 60)
+    with cluster() as client:
+        client.run(kmeans, some_points(0, 20_000), 8, max_iter=2)
+        for n in sizes:
+            data = da.from_zarr(array)[: n * CHUNK].rechunk((CHUNK // 4, D))
+            with passes() as found:
+                kmeans(data, K, init=some_points(0, K), tol=0, max_iter=4, persist=False)
+            steps = [took for name, took in found if name == "step"]
+            seconds.append(min(steps))
+            say(part="slope", rows=n * CHUNK, iteration_seconds=steps)
+    found_slope = np.polyfit(np.log(np.asarray(sizes) * 1e6), np.log(seconds), 1)[0]
+    say(part="slope", exponent=round(float(found_slope), 3))
+
+
+def blocks(_: Path) -> None:
+    """10,000 blocks of 100 points: what an iteration costs beside the work."""
+    data = da.random.default_rng(0).normal(size=(1_000_000, 4), chunks=(100, 4))
+    start = np.random.default_rng(0).normal(size=(8, 4))
+
+    def measure(scheduler: str) -> None:
+        for persist in (True, False):
+            with passes() as found:
+                kmeans(data, 8, init=start, tol=0, max_iter=5, persist=persist)
+            steps = [took for name, took in found if name == "step"]
+            per_block = round(float(np.median(steps)) * 1000 / 10_000, 3)
+            say(part="blocks", scheduler=scheduler, persist=persist, ms_a_block_and_iteration=per_block)
+
+    with dask.config.set(scheduler="threads", num_workers=2):
+        measure("threads")
+    with cluster("2 GiB"):
+        measure("distributed")
+
+
+def peer(_: Path) -> None:
+    """dask-ml's KMeans on 8 million points in memory, from the same start, for as many iterations."""
+    from dask_ml.cluster import KMeans
+
+    data = da.concatenate([da.from_array(some_points(i), chunks=(CHUNK // 2, D)) for i in range(8)]).persist()
+    start = some_points(9, K)
+    with dask.config.set(scheduler="threads", num_workers=2):
+        model = KMeans(K, init=start, max_iter=5, tol=0)
+        ours = min(timed(lambda: kmeans(data, K, init=start, max_iter=5, tol=0))[0] for _ in range(3))
+        theirs = min(timed(lambda: model.fit(data))[0] for _ in range(3))
+    say(part="peer", ours=round(ours, 2), dask_ml=round(theirs, 2), times_slower=round(theirs / ours, 2))
+
+
+def main() -> None:
+    parts = {part.__name__: part for part in (store, memory, slope, blocks, peer)}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(os.environ.get("XPMEANS_SCALE", temporary))
+        for name in sys.argv[1:] or parts:
+            parts[name](folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""What the tests do on a real cluster, in a process of their own: ``python cluster.py SCENARIO DIRECTORY``.
+
+Each scenario prints one line of JSON. Whoever starts it sets a limit to its time.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+
+from xpmeans import kmeans
+
+N_BLOCKS, ROWS, D, K = 24, 4000, 6, 12
+OPTIONS: dict[str, Any] = {"tol": 0, "max_iter": 10}
+
+
+def block(number: int, folder: str) -> np.ndarray:
+    """A block of points; a mark in the folder ends the process that makes the one with this number."""
+    mark = Path(folder, f"die-{number}")
+    if mark.exists():
+        mark.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    rng = np.random.default_rng(number)
+    return rng.normal(size=(ROWS, D)) + 2 * rng.integers(3, size=(ROWS, 1))
+
+
+def points(folder: str) -> Any:
+    made = [dask.delayed(block, pure=False)(i, folder) for i in range(N_BLOCKS)]
+    return da.concatenate([da.from_delayed(one, (ROWS, D), dtype=float) for one in made])
+
+
+def start(folder: str) -> np.ndarray:
+    return block(0, folder)[:K]
+
+
+def bits(result: Any) -> list[Any]:
+    """A result as text, to the last bit."""
+    return [result.centroids.tobytes().hex(), float(result.inertia).hex(), result.n_iter, result.converged]
+
+
+def left(client: Any) -> list[int]:
+    """Futures of the client, tasks of the scheduler and what lies beside blocks, once all has settled."""
+    count = "len(__import__('xpmeans._kernels.dask', fromlist=['_beside'])._beside)"
+    for _ in range(100):
+        tasks = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+        beside = sum(client.run(eval, count).values())
+        found = [len(client.futures), tasks, beside]
+        if not any(found):
+            break
+        time.sleep(0.1)
+    return found
+
+
+def bits_on_a_cluster(client: Any, folder: str) -> Any:
+    """The same call in several ways, and what it leaves behind."""
+    names: set[str] = set()
+
+    def look(*_: Any) -> None:
+        names.update(client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.task_prefixes)))
+
+    runs = {
+        f"persist={persist}": bits(kmeans(points(folder), K, init=start(folder), persist=persist, **OPTIONS))
+        for persist in (True, False, "auto")
+    }
+    seeded = bits(kmeans(points(folder), K, rng=3, callback=look, **OPTIONS))
+    return {"runs": runs, "seeded": seeded, "left": left(client), "names": sorted(names)}
+
+
+def killed_worker(client: Any, folder: str) -> Any:
+    """A worker ends in the middle of an iteration: while it makes a block, and while it holds some."""
+    found = {}
+    for persist in (False, True):
+        ended: list[int] = []
+
+        def callback(n_iter: int, *_: Any, persist: bool = persist, ended: list[int] = ended) -> None:
+            if n_iter == 4 and not ended:
+                workers = client.run(os.getpid)
+                ended.append(len(workers))
+                if persist:
+                    process = next(iter(workers.values()))
+                    threading.Timer(0.02, os.kill, (process, signal.SIGKILL)).start()
+                else:
+                    Path(folder, "die-13").touch()
+
+        before = set(client.run(os.getpid).values())
+        data = points(folder)
+        result = kmeans(data, K, init=start(folder), persist=persist, callback=callback, **OPTIONS)
+        client.wait_for_workers(2)
+        gone = before - set(client.run(os.getpid).values())
+        found[f"persist={persist}"] = {"bits": bits(result), "gone": len(gone)}
+    return {"runs": found, "left": left(client)}
+
+
+def cancelled(client: Any, folder: str) -> Any:
+    """Ctrl-C in the middle of a call."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+
+    def callback(n_iter: int, *_: Any) -> None:
+        if n_iter == 2:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+    options: dict[str, Any] = {"init": start(folder), "persist": True, "tol": 0, "max_iter": 10_000}
+    try:
+        kmeans(points(folder), K, callback=callback, **options)
+    except KeyboardInterrupt as error:
+        return {"left": left(client), "at": error.__traceback__ is not None}  # whose frames are still there
+    return {"left": None}
+
+
+def noted(client: Any, folder: str) -> Any:
+    """A call that notes where it stands, and whose process is killed the first time."""
+    first = not Path(folder, "state.npz").exists()
+    seen: list[int] = []
+
+    def callback(n_iter: int, *_: Any) -> None:
+        seen.append(n_iter)
+        if n_iter == 5 and first:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    path = Path(folder, "state.npz")
+    options = {"init": start(folder), "checkpoint": path, "callback": callback, **OPTIONS}
+    result = kmeans(points(folder), K, **options)
+    return {"bits": bits(result), "seen": seen, "file": path.exists()}
+
+
+def main() -> None:
+    from distributed import Client, LocalCluster
+
+    scenario, folder = sys.argv[1:]
+    settings = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "1 GiB", "dashboard_address": None}
+    if scenario == "noted":
+        with dask.config.set(scheduler="threads"):
+            print(json.dumps(noted(None, folder)))
+        return
+    with LocalCluster(processes=True, **settings) as cluster, Client(cluster) as client:
+        print(json.dumps(globals()[scenario](client, folder)))
+
+
+if __name__ == "__main__":
+    main()
