@@ -51,7 +51,7 @@ def install(session: nox.Session, libraries: list[str], *what: str) -> None:
 def run_tests(session: nox.Session, libraries: list[str], **env: str) -> None:
     """Run the tests on these libraries, all of which must be there."""
     env = {"XPMEANS_TEST_LIBRARIES": ",".join(libraries), **env}
-    session.run("pytest", *session.posargs, env=env)
+    session.run("pytest", "-n", "2", *session.posargs, env=env)
 
 
 def test_session(name: str, libraries: list[str]) -> None:
@@ -123,7 +123,7 @@ def scipy_suite(session: nox.Session) -> None:
 @nox.session(name="sklearn-suite")
 def sklearn_suite(session: nox.Session) -> None:
     """scikit-learn's own tests of k-means, on our estimators, for all its seeds."""
-    session.install("-e", ".[test]", "scikit-learn==1.9.1", "pytest-xdist")
+    session.install("-e", ".[test]", "scikit-learn==1.9.1")
     seeds = {"SKLEARN_RUN_FLOAT32_TESTS": "1", "SKLEARN_TESTS_GLOBAL_RANDOM_SEED": "all"}
     module = ("--pyargs", "sklearn.cluster.tests.test_k_means")
     run_their_suite(session, "sklearn_swap", 5274, "-n", "2", *module, **seeds)
