@@ -323,8 +323,10 @@ import numpy as np
 from numba.core import caching
 caching.CacheImpl._locator_classes = []
 import xpmeans
+from xpmeans._kernels import walk
 from xpmeans._kernels.compiled import compiled
-print(len(xpmeans.kmeans(np.arange(40_000.0).reshape(-1, 2), 4, rng=0).labels), compiled("walk", "d")._cache)
+labels = xpmeans.kmeans(np.arange(40_000.0).reshape(-1, 2), 4, rng=0).labels
+print(len(labels), compiled(walk.walk, "d")._cache)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split()[:1] == ["20000"]

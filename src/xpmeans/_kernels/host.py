@@ -23,7 +23,7 @@ import numpy as np
 
 from xpmeans._core.plan import Plan, neighbours, pruning_pays, shares, strands, windows_pay
 from xpmeans._core.precision import Precision
-from xpmeans._kernels import Step, threads
+from xpmeans._kernels import Step, books, threads, walk
 from xpmeans._kernels.compiled import compiled
 from xpmeans._kernels.lanes import BYTES
 from xpmeans._kernels.tile import QUAD
@@ -119,7 +119,7 @@ class Host:
                 totals, age = last.totals.copy(), last.age + 1
             if last is not None and age == 0:
                 parts = _sums(state, np.full_like(labels, -1), labels, k)
-            compiled("add_up", "d")(parts, *totals)
+            compiled(walk.add_up, "d")(parts, *totals)
         sums = totals[0] + totals[1]
         state = state._replace(last=Last(book, labels, before, upper, lower, totals, age, near))
         return state, Step(labels, sums[:, :d], sums[:, d], n_changed=n_changed)
@@ -135,7 +135,7 @@ class Host:
             last = None
         _, labels, *_ = _pass(state, book, last, sums=False)
         found = np.empty(labels.shape[0])
-        squares = compiled("squares", state.shift.dtype.char)
+        squares = compiled(walk.squares, state.shift.dtype.char)
 
         parts = strands(*state.x.shape, 1)
 
@@ -185,14 +185,14 @@ def _walk(
     deltas = np.zeros((len(parts), k if together else 0, d + 2))
     n_changed = np.zeros(len(parts), np.int64)
     edges = np.array([0, *(part.stop for part in parts)])
-    walk = compiled("walk", state.shift.dtype.char)
+    label_strands = compiled(walk.walk, state.shift.dtype.char)
     tasks = shares(len(parts), threads.count())
 
     def work(i: int) -> None:
         strand = tasks[i]
         begin, end = edges[strand.start], edges[strand.stop]
         rows = slice(begin, end)
-        walk(
+        label_strands(
             *(state.points(rows), state.weights[rows], first, before[rows], labels[rows]),
             *(upper[rows], lower[rows], edges[strand.start : strand.stop + 1] - begin),
             *(book.quads, book.half_squares, book.order, book.keys, axis if drift.size else -1, book.reach),
@@ -214,28 +214,28 @@ def _book(centroids: Any, state: State) -> Book:
     places[order] = np.arange(k)
     quads, half_squares = np.empty((k + -k % QUAD) * d, dtype), np.empty(k + -k % QUAD, dtype)
     exact, reach = np.empty((k + -k % (BYTES // 8)) * d), np.empty(2, dtype)
-    halves = compiled("prepare", dtype.char)(plain, state.shift, order, quads, half_squares, exact, reach)
+    halves = compiled(books.prepare, dtype.char)(plain, state.shift, order, quads, half_squares, exact, reach)
     by_length = np.argsort(halves, kind="stable")
-    repeats = compiled("repeat", dtype.char)(plain, by_length, places, half_squares)
+    repeats = compiled(books.repeat, dtype.char)(plain, by_length, places, half_squares)
     return Book(plain, order, keys, quads, half_squares, reach, exact, repeats)
 
 
 def _drift(state: State, book: Book, last: Last) -> tuple[Any, Any, int]:
-    """How the centroids moved, for `walk`: see `compiled.drifts`; and the axis of its windows, or -1.
+    """How the centroids moved, for `walk`: see `books.drifts`; and the axis of its windows, or -1.
 
     No rows if a sample of the points says that most would be looked at anyway.
     """
     n, (k, d) = state.x.shape[0], book.plain.shape
     near, gaps, outside = last.near, np.zeros(k), np.zeros(k)
     if near.size:
-        find, parts = compiled("neighbours", "d"), strands(k, d, k)
+        find, parts = compiled(books.neighbours, "d"), strands(k, d, k)
 
         def work(i: int) -> None:
             find(book.exact, book.plain, parts[i].start, parts[i].stop, near, gaps, outside)
 
         threads.run(work, len(parts))
     drift, step = np.empty((k, 4), state.shift.dtype), -(-n // SAMPLE)
-    farthest, share, inside = compiled("drifts", drift.dtype.char)(
+    farthest, share, inside = compiled(books.drifts, drift.dtype.char)(
         *(book.plain, last.book.plain, near, gaps, outside),
         *(state.x[::step, state.axis].astype(np.float64), book.keys),
         *(last.upper, last.lower, last.labels, step, drift),
@@ -251,7 +251,7 @@ def _sums(state: State, before: Any, labels: Any, k: int) -> Any:
     n, d = state.x.shape
     parts = strands(n, d, k, sums=True)
     sums = np.zeros((len(parts), k, d + 2))
-    sum_up = compiled("sum_up", state.shift.dtype.char)
+    sum_up = compiled(walk.sum_up, state.shift.dtype.char)
 
     def work(i: int) -> None:
         rows = parts[i]

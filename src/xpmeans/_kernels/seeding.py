@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpmeans._core.plan import strands
-from xpmeans._kernels import threads
+from xpmeans._kernels import draws, threads
 from xpmeans._kernels.compiled import compiled
 from xpmeans._kernels.host import converted, dtype_of
 from xpmeans._kernels.lanes import BYTES
@@ -32,8 +32,8 @@ class _Points:
         self.centroids[i] = self.x[row]
         safe = np.zeros((max(i, 1), 1))
         if i:
-            compiled("safe_from", "d")(self.centroids[i : i + 1], self.centroids, safe)
-        lower = compiled("lower", self.dtype.char)
+            compiled(draws.safe_from, "d")(self.centroids[i : i + 1], self.centroids, safe)
+        lower = compiled(draws.lower, self.dtype.char)
 
         def work(t: int) -> None:
             rows = self.parts[t]
@@ -50,7 +50,7 @@ class _Points:
         if not np.isfinite(shares).all() or not shares.any():  # before the first centroid, and after the last
             nearest = np.ones_like(nearest)
             shares = np.array([self.mass[rows].sum() for rows in self.parts])
-        ends, pick, found = np.cumsum(shares), compiled("pick", "d"), []
+        ends, pick, found = np.cumsum(shares), compiled(draws.pick, "d"), []
         last = int(np.searchsorted(ends, ends[-1]))
         for place in uniforms * ends[-1]:
             t = min(int(np.searchsorted(ends, place, side="right")), last)
@@ -66,9 +66,9 @@ class _Points:
         padded[:k] = book
         packed = padded.reshape(-1, lanes, d).transpose(0, 2, 1).reshape(-1)
         safe = np.empty((i, padded.shape[0]))
-        compiled("safe_from", "d")(book, self.centroids, safe)
+        compiled(draws.safe_from, "d")(book, self.centroids, safe)
         totals = np.empty((len(self.parts), padded.shape[0]))
-        potentials = compiled("potentials", self.dtype.char)
+        potentials = compiled(draws.potentials, self.dtype.char)
 
         def work(t: int) -> None:
             rows = self.parts[t]

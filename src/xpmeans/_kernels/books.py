@@ -1,0 +1,123 @@
+"""What one pass needs to know of the centroids, to be compiled."""
+
+import numpy as np
+
+from xpmeans._kernels.lanes import BYTES, load, minus, splat, store, times_plus
+from xpmeans._kernels.tile import QUAD
+from xpmeans._kernels.walk import MARGIN
+
+
+def prepare(centroids, shift, order, quads, half_squares, exact, reach):
+    """Write centroids in the orders that `scan` and `decide` read them in; half their squared lengths.
+
+    The last four of `quads` and eight of `exact` are filled up with centroids that are never the nearest.
+    """
+    k, d = centroids.shape
+    lanes = BYTES // 8
+    longest, shortest = 0.0, np.inf
+    halves = np.empty(k)
+    for i in range(half_squares.size):
+        place = (i // QUAD) * QUAD * d + i % QUAD
+        total = 0.0
+        label = order[i] if i < k else 0
+        for j in range(d):
+            shifted = centroids[label, j] - shift[j] if i < k else 0.0
+            total += shifted * shifted
+            quads[place + j * QUAD] = -shifted
+        if i < k:
+            halves[label] = total / 2
+            longest, shortest = max(longest, total), min(shortest, total)
+        half_squares[i] = total / 2 if i < k else np.inf
+    for i in range(exact.size // d):
+        place = (i // lanes) * lanes * d + i % lanes
+        for j in range(d):
+            exact[place + j * lanes] = centroids[i, j] if i < k else np.inf
+    reach[0], reach[1] = np.sqrt(longest), np.sqrt(shortest)
+    return halves
+
+
+def repeat(centroids, order, places, half_squares):
+    """Let centroids that equal the one before them in some order get no points; whether there are any."""
+    found = False
+    for t in range(1, order.size):
+        same = True
+        for j in range(centroids.shape[1]):
+            same = same and centroids[order[t], j] == centroids[order[t - 1], j]
+        if same:
+            half_squares[places[order[t]]] = np.inf
+            found = True
+    return found
+
+
+def neighbours(exact, centroids, first, last, near, gaps, outside):
+    """Bring the neighbours of some centroids up to date: no more than all of them are exchanged.
+
+    How far the nearest other centroid is away, and the nearest that is no neighbour; rounded inwards.
+    Centroids lie in lanes, `exact` holds them by eights.
+    """
+    lanes = BYTES // 8
+    d, n_near = centroids.shape[1], near.shape[1]
+    squares, inside = np.empty(exact.size // d), np.empty(n_near)
+    inward = 1 - (d + 8) * np.finfo(np.float64).eps
+    for i in range(first, last):
+        for group in range(squares.size // lanes):
+            total = splat(0.0)
+            place = group * d * lanes
+            for j in range(d):
+                difference = minus(splat(centroids[i, j]), load(exact, place))
+                total = times_plus(difference, difference, total)
+                place += lanes
+            store(squares, group * lanes, total)
+        squares[i] = np.inf
+        for s in range(n_near):
+            inside[s] = squares[near[i, s]]
+            squares[near[i, s]] = np.inf
+        for _ in range(n_near):
+            nearest, farthest = np.argmin(squares), np.argmax(inside)
+            if not squares[nearest] < inside[farthest]:
+                break
+            squares[near[i, farthest]] = inside[farthest]
+            inside[farthest] = squares[nearest]
+            squares[nearest] = np.inf
+            near[i, farthest] = nearest
+        rest = np.min(squares)
+        outside[i] = np.sqrt(rest) * inward
+        gaps[i] = np.sqrt(min(np.min(inside), rest)) * inward
+
+
+def drifts(new, old, near, gaps, outside, sample, keys, upper, lower, labels, step, drift):
+    """What moving centroids do to bounds, rounded outwards.
+
+    For each cluster: how far its centroid has moved, half the gap to the nearest other, how far any neighbour
+    has moved, and how far the nearest that is no neighbour is away. How far any centroid has moved, of every
+    `step`-th point the share that all this leaves open, and the share of centroids in their windows.
+    """
+    dtype = drift.dtype.type
+    outward = 1 + 4 * np.float64(np.finfo(drift.dtype).eps)
+    inward = 1 - 4 * np.float64(np.finfo(drift.dtype).eps)
+    k, d = new.shape
+    moved = np.empty(k)
+    for i in range(k):
+        total = 0.0
+        for j in range(d):
+            total += (new[i, j] - old[i, j]) ** 2
+        moved[i] = np.sqrt(total) * outward
+    farthest = dtype(np.max(moved) * outward)
+    for i in range(k):
+        nearby = 0.0
+        for s in range(near.shape[1]):
+            nearby = max(nearby, moved[near[i, s]])
+        drift[i, 0] = moved[i] * outward
+        drift[i, 1] = gaps[i] / 2 * inward
+        drift[i, 2] = nearby * outward
+        drift[i, 3] = outside[i] * inward
+    n_looked_at = n_open = n_inside = 0
+    for i in range(0, labels.size, step):
+        own = drift[labels[i]]
+        high = upper[i] + own[0]
+        n_looked_at += 1
+        if high >= max(lower[i] - farthest, min(lower[i] - own[2], own[3] - high), own[1]):
+            n_open += 1
+            key, width = sample[i // step], MARGIN * np.float64(high)
+            n_inside += np.searchsorted(keys, key + width) - np.searchsorted(keys, key - width)
+    return farthest, n_open / n_looked_at, n_inside / max(n_open, 1) / k
