@@ -12,11 +12,12 @@ from typing import Any
 import array_api_compat as compat
 import numpy as np
 
-from xpmeans import _blocks, _inputs, _solve
+from xpmeans import _inputs, _solve
 from xpmeans._clusterer import Clusterer
 from xpmeans._core.minibatch import Pace, Stream
 from xpmeans._dispatch import returned
 from xpmeans._kernels import lazy
+from xpmeans._lazy import batches
 from xpmeans._progress import Progress
 from xpmeans._sklearn import ConvergenceWarning
 from xpmeans._solve import Task
@@ -331,7 +332,7 @@ class MiniBatchKMeans(Clusterer):
                 progress.step(step, line)
 
             pace = pace._replace(max_steps=max_steps, on_step=on_step if self.verbose else None)
-            minibatch = _blocks.minibatch if inputs.user.lazy else _solve.minibatch
+            minibatch = batches.minibatch if inputs.user.lazy else _solve.minibatch
             run = minibatch(task, pace, self._init_size, rng, inputs)
             if run.reason is not None:
                 progress.say(f"Converged ({run.reason}) at step {run.n_steps}/{max_steps}")
