@@ -36,8 +36,8 @@ class KMeans(Clusterer):
     n_clusters : int, default 8
         How many clusters to form: k.
     init : {'k-means++', 'k-means||', 'random'}, array of shape (k, d) or callable, default 'k-means++'
-        First centroids; a callable is called as ``init(X, n_clusters, random_state=...)``. A fitted model or an
-        earlier `KMeansResult` stands for its centroids.
+        First centroids; a callable is called as ``init(X, n_clusters, random_state=...)``. A fitted model or
+        an earlier `KMeansResult` stands for its centroids.
     n_init : int or 'auto', default 'auto'
         Number of runs, of which the one with the least inertia is kept; 'auto' is 10 with 'random' and with
         a callable, else 1.
@@ -81,8 +81,8 @@ class KMeans(Clusterer):
     Notes
     -----
     Data frames, lists and everything else that NumPy can read count as NumPy arrays. A model that was fitted
-    on one library or device predicts there; `to` converts it. Fitted on a Dask array it has centroids in NumPy,
-    predicts on both, and leaves labels, predictions and distances to be computed.
+    on one library or device predicts there; `to` converts it. Fitted on a Dask array it has centroids in
+    NumPy, predicts on both, and leaves labels, predictions and distances to be computed.
 
     {support}
 
@@ -201,8 +201,8 @@ class MiniBatchKMeans(Clusterer):
     n_clusters : int, default 8
         How many clusters to form: k.
     init : {'k-means++', 'k-means||', 'random'}, array of shape (k, d) or callable, default 'k-means++'
-        First centroids; a callable is called as ``init(X, n_clusters, random_state=...)``. A fitted model or an
-        earlier `KMeansResult` stands for its centroids.
+        First centroids; a callable is called as ``init(X, n_clusters, random_state=...)``. A fitted model or
+        an earlier `KMeansResult` stands for its centroids.
     max_iter : int, default 100
         Most passes over the points.
     batch_size : int, default 1024
