@@ -15,8 +15,9 @@ import pytest
 from conftest import CHOSEN, blobs
 
 import xpmeans
-from xpmeans import KMeans, MiniBatchKMeans, _blocks, assign, kmeans, kmeans_plusplus
+from xpmeans import KMeans, MiniBatchKMeans, assign, kmeans, kmeans_plusplus
 from xpmeans._kernels import tally
+from xpmeans._lazy import blocks, table
 
 if "dask" not in CHOSEN:
     pytest.skip("Dask is not under test", allow_module_level=True)
@@ -701,8 +702,8 @@ def test_minibatches_of_all_blocks(init: str, chunks: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_relocation_by_few_points_at_a_time(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One point a pass, of many that are equally far: it takes more passes and finds the same."""
-    monkeypatch.setattr(_blocks, "FARTHEST_LEAST", 1)
-    monkeypatch.setattr(_blocks, "FARTHEST", 1)
+    monkeypatch.setattr(table, "FARTHEST_LEAST", 1)
+    monkeypatch.setattr(table, "FARTHEST", 1)
     rng = np.random.default_rng(seed)
     x = np.concatenate([rng.integers(-2, 3, size=(200, 2)), np.zeros((20, 2))]).astype(float)
     start = np.concatenate([np.zeros((1, 2)), np.full((9, 2), 50.0) + np.arange(9)[:, None]])
@@ -721,7 +722,7 @@ def test_the_ways_to_add_up_agree(dtype: str, weighted: bool, monkeypatch: pytes
     mass = rng.random(len(x)) if weighted else None
     wide, weights = x.astype(float), np.ones(len(x)) if mass is None else mass
     expected = np.stack([(wide * weights[:, None])[labels == c].sum(axis=0) for c in range(5)])
-    problem = _blocks._part(_blocks.Frame(5, "euclidean", None), x, None).problem
+    problem = blocks.part_of(blocks.Frame(5, "euclidean", None), x, None).problem
     results = [tally.tally(problem, mass, labels), tally._products(problem, mass, labels)]
     monkeypatch.setattr(tally, "compiler_found", lambda: False)
     results.append(tally.tally(problem, mass, labels))

@@ -7,9 +7,10 @@ from typing import Any
 import array_api_compat as compat
 import numpy as np
 
-from xpmeans import _blocks, _inputs, _solve
+from xpmeans import _inputs, _solve
 from xpmeans._core.precision import promoted, widest
 from xpmeans._dispatch import Context, converted, dispatch, named_namespace, returned, to_host
+from xpmeans._lazy import solve as lazily
 from xpmeans._sklearn import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -130,7 +131,7 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         task = Task(inputs.user, inputs.work, inputs.dtype, self.metric)
         dtype = promoted(inputs.user.xp, inputs.dtype, inputs.book_dtype)
         if inputs.user.lazy:
-            return _blocks.transform(task, inputs, dtype)
+            return lazily.transform(task, inputs, dtype)
         (found,) = _solve.solve(_solve.transform, task, inputs, (True,))
         return returned(inputs.user, found, dtype)
 
@@ -288,7 +289,7 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         task = Task(inputs.user, inputs.work, inputs.dtype, self.metric)
         if inputs.user.lazy:
             labels, _ = assign(X, self.cluster_centers_, metric=self.metric)
-            return labels, _blocks.inertia(task, inputs)
+            return labels, lazily.inertia(task, inputs)
         labels, inertia = _solve.solve(_solve.score, task, inputs, (True, False))
         wide = widest(inputs.user.xp, inputs.user.device)
         return returned(inputs.user, labels), float(returned(inputs.user, inertia, wide))

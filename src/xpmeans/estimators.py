@@ -11,11 +11,12 @@ from typing import Any
 
 import array_api_compat as compat
 
-from xpmeans import _blocks, _inputs, _solve
+from xpmeans import _inputs, _solve
 from xpmeans._clusterer import Clusterer
 from xpmeans._core.minibatch import Pace, Stream
 from xpmeans._dispatch import returned
 from xpmeans._kernels import lazy
+from xpmeans._lazy import batches
 from xpmeans._progress import Progress
 from xpmeans._sklearn import ConvergenceWarning
 from xpmeans._solve import Task
@@ -34,7 +35,8 @@ class KMeans(Clusterer):
     n_clusters : int, default 8
         How many clusters to form: k.
     init : {'k-means++', 'k-means||', 'random'}, array of shape (k, d) or callable, default 'k-means++'
-        First centroids; a callable is called as ``init(X, n_clusters, random_state=...)``.
+        First centroids; a callable is called as ``init(X, n_clusters, random_state=...)``. A fitted model or
+        an earlier `KMeansResult` stands for its centroids.
     n_init : int or 'auto', default 'auto'
         Number of runs, of which the one with the least inertia is kept; 'auto' is 10 with 'random' and with
         a callable, else 1.
@@ -78,7 +80,8 @@ class KMeans(Clusterer):
     Notes
     -----
     Data frames, lists and everything else that NumPy can read count as NumPy arrays. A model that was fitted
-    on one library or device predicts there; `to` converts it.
+    on one library or device predicts there; `to` converts it. Fitted on a Dask array it has centroids in
+    NumPy, predicts on both, and leaves labels, predictions and distances to be computed.
 
     {support}
 
@@ -197,7 +200,8 @@ class MiniBatchKMeans(Clusterer):
     n_clusters : int, default 8
         How many clusters to form: k.
     init : {'k-means++', 'k-means||', 'random'}, array of shape (k, d) or callable, default 'k-means++'
-        First centroids; a callable is called as ``init(X, n_clusters, random_state=...)``.
+        First centroids; a callable is called as ``init(X, n_clusters, random_state=...)``. A fitted model or
+        an earlier `KMeansResult` stands for its centroids.
     max_iter : int, default 100
         Most passes over the points.
     batch_size : int, default 1024
@@ -330,7 +334,7 @@ class MiniBatchKMeans(Clusterer):
                 progress.step(step, line)
 
             pace = pace._replace(max_steps=max_steps, on_step=on_step if self.verbose else None)
-            minibatch = _blocks.minibatch if inputs.user.lazy else _solve.minibatch
+            minibatch = batches.minibatch if inputs.user.lazy else _solve.minibatch
             run = minibatch(task, pace, self._init_size, rng, inputs)
             if run.reason is not None:
                 progress.say(f"Converged ({run.reason}) at step {run.n_steps}/{max_steps}")
@@ -350,7 +354,8 @@ class MiniBatchKMeans(Clusterer):
         Parameters
         ----------
         X : array of shape (n, d)
-            The points of the batch.
+            The points of the batch. Of a Dask array each block is a batch, in turn, worked on where it is and
+            read once; there is no inertia then.
         y : None
             Ignored.
         sample_weight : array of shape (n,), optional

@@ -14,11 +14,12 @@ import array_api_compat as compat
 import array_api_extra as xpx
 import numpy as np
 
-from xpmeans import _blocks, _checkpoint, _inputs, _solve
+from xpmeans import _checkpoint, _inputs, _solve
 from xpmeans._core.precision import promoted, widest
 from xpmeans._core.restarts import Answer
 from xpmeans._dispatch import being_compiled, returned, to_host
 from xpmeans._inputs import Inputs
+from xpmeans._lazy import solve as lazily
 from xpmeans._solve import Task, cluster, solve
 from xpmeans.capabilities import documented
 
@@ -351,12 +352,12 @@ def _on_blocks(
     if inputs.x.ndim == 3:
         if checkpoint is not None:
             raise ValueError("`checkpoint` is for one problem, got a batch. Hint: solve one after the other.")
-        parts = [_on_blocks(task, one, copy.deepcopy(source), persist) for one in _blocks.problems(inputs)]
+        parts = [_on_blocks(task, one, copy.deepcopy(source), persist) for one in lazily.problems(inputs)]
         results, complete = zip(*parts, strict=True)
         stacked = [np.stack([result[i] for result in results]) for i in (0, 2, 3, 4, 5)]
         labels = inputs.user.xp.stack([result.labels for result in results])
         return KMeansResult(stacked[0], labels, *stacked[1:]), all(complete)
-    answer = _blocks.cluster(task, inputs, source, persist, checkpoint)
+    answer = lazily.cluster(task, inputs, source, persist, checkpoint)
     complete = bool((answer.counts > 0).all())
     if task.empty == "raise" and not complete:
         _inputs.raise_empty()
@@ -432,8 +433,8 @@ def assign(
     task = Task(inputs.user, inputs.work, inputs.dtype, metric, kernel)
     if inputs.user.lazy:
         if inputs.x.ndim == 2:
-            return _blocks.assign(task, inputs, dtype)
-        parts = [_blocks.assign(task, one, dtype) for one in _blocks.problems(inputs)]
+            return lazily.assign(task, inputs, dtype)
+        parts = [lazily.assign(task, one, dtype) for one in lazily.problems(inputs)]
         labels, lengths = map(inputs.user.xp.stack, zip(*parts, strict=True))
         return labels, lengths
     labels, lengths = solve(_solve.assign, task, inputs, per_point=(True, True))
@@ -510,9 +511,9 @@ def kmeans_plusplus(
     task = Task(inputs.user, inputs.work, inputs.dtype, k=k)
     if inputs.user.lazy:
         if inputs.x.ndim == 2:
-            return _blocks.plus_plus(task, inputs, source, trials)
+            return lazily.plus_plus(task, inputs, source, trials)
         parts = [
-            _blocks.plus_plus(task, one, copy.deepcopy(source), trials) for one in _blocks.problems(inputs)
+            lazily.plus_plus(task, one, copy.deepcopy(source), trials) for one in lazily.problems(inputs)
         ]
         centroids, rows = (np.stack(each) for each in zip(*parts, strict=True))
         return centroids, rows
