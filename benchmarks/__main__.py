@@ -127,8 +127,8 @@ def main() -> None:
             mean = np.exp(np.mean(np.log(some)))
             size = f"{SMALL:,} points or {'more' if large else 'less'}"
             summary = (
-                f"{len(some)} cases of {size}: the fastest peer of each takes {mean:.2f} times as long, in the "
-                f"geometric mean; the least is {min(some):.2f}."
+                f"{len(some)} cases of {size}: the fastest peer of each takes {mean:.2f} times as long, in "
+                f"the geometric mean; the least is {min(some):.2f}."
             )
             lines += ["", summary]
             print(summary)
