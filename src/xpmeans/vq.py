@@ -382,7 +382,7 @@ def kmeans2(
         How many clusters to form, or the centroids to start from. As with SciPy, an array is taken for
         centroids whatever `minit` says, but an array of one element only with ``minit='matrix'``.
     iter : int, default 10
-        Number of iterations, at least 1. All of them are made.
+        Number of iterations, at least 1. Those that would change nothing are not made.
     thresh : float, default 1e-05
         Not used, here for SciPy's signature.
     minit : {'random', 'points', '++', 'matrix'}, default 'random'
