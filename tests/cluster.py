@@ -17,6 +17,7 @@ import dask.array as da
 import numpy as np
 
 from xpmeans import kmeans
+from xpmeans._kernels import dask as kernel
 
 N_BLOCKS, ROWS, D, K = 24, 4000, 6, 12
 OPTIONS: dict[str, Any] = {"tol": 0, "max_iter": 10}
@@ -70,6 +71,11 @@ def bits_on_a_cluster(client: Any, folder: str) -> Any:
         f"persist={persist}": bits(kmeans(points(folder), K, init=start(folder), persist=persist, **OPTIONS))
         for persist in (True, False, "auto")
     }
+    kernel.MANY = 1  # so that a task serves several blocks
+    assert kernel.Blocks(points(folder))._inner is not None
+    for persist in (True, False):
+        result = kmeans(points(folder), K, init=start(folder), persist=persist, **OPTIONS)
+        runs[f"packed, persist={persist}"] = bits(result)
     seeded = bits(kmeans(points(folder), K, rng=3, callback=look, **OPTIONS))
     return {"runs": runs, "seeded": seeded, "left": left(client), "names": sorted(names)}
 

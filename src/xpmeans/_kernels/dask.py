@@ -74,6 +74,7 @@ class Blocks:
         if weights is not None:
             weights = _aligned(weights, x)
         self.x, self.weights = x, weights
+        self._held: Any = None
         self._sizes = None if np.isnan(x.chunks[0]).any() else x.chunks[0]
         self._prepare()
 
@@ -168,13 +169,13 @@ class Blocks:
             graph[key] = Task.fuse(*self._inner[i], Task(key, Pack, *blocks), key=key)
             other._packs.append(key)
         packs = da.Array(graph, name, ((1,) * len(other._packs),), dtype=object)
-        (packs,) = dask.persist(packs)
-        other._graph = convert_legacy_graph(dict(packs.__dask_graph__()))
+        (other._held,) = dask.persist(packs)  # whose futures go with this array
+        other._graph = convert_legacy_graph(dict(other._held.__dask_graph__()))
         return other
 
     def let_go(self) -> None:
         """Forget the blocks, so that those held are freed even where a traceback holds on to this."""
-        self._graph, self.x, self.weights = {}, None, None
+        self._graph, self.x, self.weights, self._held = {}, None, None, None
 
     def _fits(self) -> bool:
         """Whether the points, and what is left beside them, take up no more than `SHARE` of the memory."""
