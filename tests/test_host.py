@@ -135,6 +135,20 @@ def test_hard_data(case: str, dtype: str) -> None:
         np.testing.assert_array_equal(ours.counts, theirs.counts)
 
 
+@pytest.mark.parametrize("least", [5e-324, 1e-310, 5e-307])
+@pytest.mark.usefixtures("small_strands")
+def test_points_lined_up_over_next_to_no_range(least: float) -> None:
+    """Points that are nearly equal in the coordinate in which the others are far apart."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 3))
+    x[:, 0] *= 1000
+    x[:2000, 0] = 0.0
+    x[np.arange(0, 2000, 16), 0] = least
+    first = x[rng.choice(3000, 40, replace=False)]
+    for ours, theirs, _ in side_by_side((bound(Host, x), bound(Reference, x)), x, first, 8):
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+
+
 @pytest.mark.parametrize("d", [1, 2, 3, 8, 16, 20])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_near_ties_among_many(d: int, dtype: str) -> None:

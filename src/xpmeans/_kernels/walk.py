@@ -25,6 +25,8 @@ ROWS = 2048
 NUMBERS = 1 << 17
 # How many times as far as a point's own centroid the window into the others reaches.
 MARGIN = 1.5
+# Range whose reciprocal is far from overflow.
+SMALLEST = 1e-300
 
 
 @jitted(inline="always")
@@ -117,7 +119,8 @@ def line_up(x, axis, rows, n_rows, lined, counts):
     low = high = x[rows[0], axis]
     for t in range(n_rows):
         low, high = min(low, x[rows[t], axis]), max(high, x[rows[t], axis])
-    scale = (counts.size - 2) / (high - low) if high > low else 0.0
+    width = np.float64(high - low)
+    scale = (counts.size - 2) / width if width > SMALLEST else 0.0
     counts[:] = 0
     for t in range(n_rows):
         counts[int((x[rows[t], axis] - low) * scale) + 1] += 1
