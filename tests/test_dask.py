@@ -449,6 +449,14 @@ def test_what_is_left_beside_blocks_changes_no_bit(persist: bool, monkeypatch: p
     assert result.inertia == expected.inertia
 
 
+def test_a_block_that_occurs_twice_with_other_weights() -> None:
+    x = blobs(n=6000, d=4, k=8, spread=2.0)
+    weights = np.concatenate([np.ones(6000), np.arange(6000.0)])
+    block = made(x, (6000,)).persist()
+    result = kmeans(da.concatenate([block, block]), 8, init=x[:8], sample_weight=weights, tol=0)
+    same(result, kmeans(np.concatenate([x, x]), 8, init=x[:8], sample_weight=weights, tol=0))
+
+
 posix = pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals")
 
 

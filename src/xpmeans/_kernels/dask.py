@@ -42,7 +42,7 @@ _beside: dict[int, tuple[Any, str, Any]] = {}
 
 
 def left_beside(block: Any, mark: str) -> Any:
-    """Take away what was left beside a block under this mark, or None."""
+    """Take away what was left beside a block, and return it if that was under this mark, else None."""
     owner, found, value = _beside.pop(id(block), (None, "", None))
     return value if owner is not None and owner() is block and found == mark else None
 

@@ -68,21 +68,26 @@ def masses(part: Part) -> Any:
     return np.ones(part.problem.plan.n) if part.mass is None else to_host(part.mass)
 
 
-def _started(part: Part, frame: Frame, block: Any) -> tuple[Any, Any, Any]:
+def _mark(frame: Frame, first: int) -> str:
+    """What tells a block from the same one at another place, where other weights may go with it."""
+    return f"{frame.mark} {first}"
+
+
+def _started(part: Part, frame: Frame, block: Any, first: int) -> tuple[Any, Any, Any]:
     """The kernel for a block, and from the last step, if it left them, a state and what was added up."""
     problem = part.problem
     kernel = select(problem, frame.kernel)
-    beside = lazy().left_beside(block, frame.mark)
+    beside = lazy().left_beside(block, _mark(frame, first))
     if beside is None:
         return kernel, kernel.start(problem.x, None, problem.plan), None
     kind, items, last = beside
     return kernel, kind._make(problem.x if item is ... else item for item in items), last
 
 
-def _leave(part: Part, frame: Frame, block: Any, state: Any, last: Any) -> None:
+def _leave(part: Part, frame: Frame, block: Any, first: int, state: Any, last: Any) -> None:
     """Leave a kernel's state beside the block, without the points."""
     items = tuple(... if item is part.problem.x else item for item in state)
-    lazy().leave_beside(block, frame.mark, (type(state), items, last))
+    lazy().leave_beside(block, _mark(frame, first), (type(state), items, last))
 
 
 @without_false_alarms
@@ -138,30 +143,30 @@ def _moments(part: Part, mass: Any, size: float) -> Moments:
 
 
 @without_false_alarms
-def step(block: Any, weights: Any, _first: int, frame: Frame, book: Any, asks: bool) -> Sums:
+def step(block: Any, weights: Any, first: int, frame: Frame, book: Any, asks: bool) -> Sums:
     """Label every point, and sum the points of each centroid; the inertia if it `asks` for it."""
     part = part_of(frame, block, weights)
     problem, xp = part.problem, part.problem.xp
     book = xp.asarray(book, device=problem.device)
-    kernel, state, last = _started(part, frame, block)
+    kernel, state, last = _started(part, frame, block, first)
     state, found = kernel.step(state, book)
     if last is None or found.n_changed != 0:
         sums, counts = tally(problem, part.mass, found.labels)
         last = to_host(sums), to_host(counts)
-    _leave(part, frame, block, state, last)
+    _leave(part, frame, block, first, state, last)
     inertia = _sum(part, squared_distances(problem, book, found.labels)) if asks else 0.0
     return Sums(last[0], last[1], inertia)
 
 
 @without_false_alarms
-def quality(block: Any, weights: Any, _first: int, frame: Frame, book: Any, goes_on: bool) -> Quality:
+def quality(block: Any, weights: Any, first: int, frame: Frame, book: Any, goes_on: bool) -> Quality:
     """Inertia and sizes of clusters; what is beside the block is cleared away unless it `goes_on`."""
     part = part_of(frame, block, weights)
     problem, xp = part.problem, part.problem.xp
-    kernel, state, last = _started(part, frame, block)
+    kernel, state, last = _started(part, frame, block, first)
     labels, squares = kernel.assign(state, xp.asarray(book, device=problem.device))
     if goes_on:
-        _leave(part, frame, block, state, last)
+        _leave(part, frame, block, first, state, last)
     return Quality(_sum(part, squares), to_host(problem.flow.sizes(xp, labels, frame.k, problem.device)))
 
 
@@ -205,9 +210,9 @@ def far(
     part = part_of(frame, block, weights)
     problem, xp = part.problem, part.problem.xp
     book = xp.asarray(book, device=problem.device)
-    kernel, state, last = _started(part, frame, block)
+    kernel, state, last = _started(part, frame, block, first)
     labels, _ = kernel.assign(state, book)
-    _leave(part, frame, block, state, last)
+    _leave(part, frame, block, first, state, last)
     squares = squared_distances(problem, book, labels)
     origin = xp.zeros((1, problem.plan.d), dtype=book.dtype, device=problem.device)
     least = (2 * float(xp.finfo(problem.dtypes.compute).eps)) ** 2 * squared_distances(problem, origin)
