@@ -553,9 +553,14 @@ def test_a_killed_client_goes_on_from_its_checkpoint(undisturbed: list[Any], tmp
     assert found == {"bits": undisturbed, "seen": [5, 6, 7, 8, 9, 10], "file": False}
 
 
-@pytest.mark.parametrize("init", ["auto", "k-means++", "random"])
+def some_rows(x: Any, k: int, rng: np.random.Generator) -> Any:
+    """First centroids by a function of the caller."""
+    return x[np.sort(rng.choice(x.shape[0], k, replace=False))]
+
+
+@pytest.mark.parametrize("init", ["auto", "k-means++", "random", some_rows])
 @pytest.mark.parametrize("at", [1, 2, 4, 5, 8])
-def test_every_interruption_can_be_taken_up(init: str, at: int, tmp_path: Path) -> None:
+def test_every_interruption_can_be_taken_up(init: Any, at: int, tmp_path: Path) -> None:
     """Also between runs, and without a seed for the draws still to come."""
     data, path = made(blobs(spread=2.0), CHUNKS["uneven"]), tmp_path / "state.npz"
     options: dict[str, Any] = {"init": init, "n_init": 3, "tol": 0, "max_iter": 4}

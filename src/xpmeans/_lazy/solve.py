@@ -1,5 +1,6 @@
 """The work of one call on Dask arrays, from checked arguments to its answer: passes, one after the other."""
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -98,19 +99,23 @@ def _best(
     least, begun = math.inf, int(before.get("run", 0))
     if "best_centroids" in before:
         best, least = Answer(*(before[f"best_{name}"] for name in Answer._fields)), float(before["least"])
+    if "source" in before:
+        source.bit_generator.state = json.loads(str(before["source"]))
     for run in range(begun, task.n_runs):
-        kept = {} if best is None else {f"best_{name}": value for name, value in best._asdict().items()}
-        kept.update(Numbers.packed(table.numbers), least=least, run=run)
-
-        def note(standing: Standing, kept: dict[str, Any] = kept) -> None:
-            checkpoint.note({**kept, **standing._asdict()})
-
         if run == begun and before:
             standing = Standing(before["centroids"], int(before["n_iter"]), bool(before["converged"]))
         elif table.numbers:
             standing = Standing(cast(table.few.xp, table.first(run).points, table.few.dtypes.compute))
         else:
             standing = Standing(table.book("init", _called(task, inputs, source) if book is None else book))
+        kept = {} if best is None else {f"best_{name}": value for name, value in best._asdict().items()}
+        kept.update(Numbers.packed(table.numbers), least=least, run=run)
+        if callable(task.init):  # which draws for the later runs as well
+            kept["source"] = json.dumps(source.bit_generator.state, default=np.ndarray.tolist)
+
+        def note(standing: Standing, kept: dict[str, Any] = kept) -> None:
+            checkpoint.note({**kept, **standing._asdict()})
+
         note(standing)
         standing = fit(table, standing, task.tol * table.variance, note)
         centroids = table.rounded(standing.centroids)
