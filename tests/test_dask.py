@@ -745,15 +745,33 @@ def test_the_ways_to_add_up_agree(dtype: str, weighted: bool, monkeypatch: pytes
         np.testing.assert_allclose(counts, np.bincount(labels, weights), rtol=1e-12)
 
 
-def test_blocks_of_another_library() -> None:
-    torch = pytest.importorskip("torch")
-    x = blobs(n=300, spread=2.0)
-    data = made(x, (100, 200)).map_blocks(torch.from_numpy, meta=np.empty((0, 0)), dtype=x.dtype)
-    expected = kmeans(x, 4, init=x[:4])
-    for persist in (True, False):
-        result = kmeans(data, 4, init=x[:4], persist=persist)
-        assert all(torch.is_tensor(part) for part in dask.compute(*result.labels.to_delayed()))
-        np.testing.assert_allclose(result.centroids, expected.centroids)
-        np.testing.assert_array_equal(
-            np.concatenate(dask.compute(*result.labels.to_delayed())), expected.labels
-        )
+def other_library(name: str, x: Any, chunks: tuple[int, ...]) -> Any:
+    """A Dask array whose blocks are arrays of torch or JAX."""
+    xp = pytest.importorskip({"torch": "torch", "jax": "jax.numpy"}[name])
+    return made(x, chunks).map_blocks(xp.asarray, meta=np.empty((0, 0), x.dtype), dtype=x.dtype)
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_blocks_of_another_library(name: str) -> None:
+    x = blobs(n=300, spread=2.0).astype(np.float32)
+    data = other_library(name, x, (100, 0, 200))
+    weights = np.arange(300.0)
+    for mass in (None, weights):
+        expected = kmeans(x, 4, init=x[:4], sample_weight=mass)
+        for persist in (True, False):
+            result = kmeans(data, 4, init=x[:4], sample_weight=mass, persist=persist)
+            np.testing.assert_allclose(result.centroids, expected.centroids, rtol=1e-5)
+            same_blocks(name, result.labels, expected.labels)
+    for found, wanted in zip(assign(data, x[:4]), assign(x, x[:4]), strict=True):
+        same_blocks(name, found, wanted)
+    model = KMeans(4, init=x[:4]).fit(x)
+    same_blocks(name, model.predict(data), model.predict(x))
+    same_blocks(name, model.transform(data), model.transform(x))
+    np.testing.assert_allclose(model.score(data), model.score(x), rtol=1e-5)
+
+
+def same_blocks(name: str, found: Any, expected: Any) -> None:
+    """Blocks of that library which hold these numbers."""
+    parts = dask.compute(*found.to_delayed().ravel())
+    assert all(name in type(part).__module__ for part in parts)
+    np.testing.assert_allclose(np.concatenate([np.asarray(part) for part in parts]), expected, rtol=1e-5)

@@ -15,9 +15,9 @@ from xpmeans import _inputs, _solve
 from xpmeans._core import initial
 from xpmeans._core.blocks import Drawn, Far, Look, Moments, Quality, Sums, draw, farthest
 from xpmeans._core.distances import squared_distances
-from xpmeans._core.precision import cast, measure, precision, scale_for
+from xpmeans._core.precision import cast, measure, precision, promoted, scale_for
 from xpmeans._core.problem import Problem, plan_for
-from xpmeans._dispatch import dispatch, on_host, returned, to_host, without_false_alarms
+from xpmeans._dispatch import Context, dispatch, on_host, returned, to_host, without_false_alarms
 from xpmeans._kernels import flow_for, lazy, select
 from xpmeans._kernels.tally import tally
 from xpmeans._solve import Task
@@ -42,9 +42,17 @@ class Part(NamedTuple):
     back: Callable[[Any], Any]  # to the block's library
 
 
+def beside(block: Any, array: Any) -> Any:
+    """A small array, or weights, where a block is."""
+    if isinstance(block, np.ndarray):
+        return array
+    user, _ = dispatch(x=block)
+    return user.xp.asarray(array, device=user.device)
+
+
 def part_of(frame: Frame, block: Any, weights: Any | None, checked: bool = True) -> Part:
     """A block's points, and their weights, where the work happens; `checked` ones are finite."""
-    arrays = {"x": block} if weights is None else {"x": block, "sample_weight": weights}
+    arrays = {"x": block} if weights is None else {"x": block, "sample_weight": beside(block, weights)}
     user, found = dispatch(**arrays)
     work, found = on_host(user, found)
     x, xp = found[0], work.xp
@@ -294,27 +302,31 @@ def fetch(block: Any, weights: Any, first: int, frame: Frame, wanted: dict[int, 
 
 def assigned(block: Any, book: Any, metric: str, kernel: str | None, dtype: Any) -> tuple[Any, Any]:
     """Labels and distances of a block's points."""
+    user, book, dtype = _at(block, book, dtype)
     if not block.shape[0]:
-        user, _ = dispatch(x=block)
         return tuple(user.xp.zeros(0, dtype=kind, device=user.device) for kind in (user.xp.int32, dtype))
-    inputs = _inputs.inputs_of("assign", block, centroids=_beside(block, book))
+    inputs = _inputs.inputs_of("assign", block, centroids=book)
     task = Task(inputs.user, inputs.work, inputs.dtype, metric, kernel)
     labels, lengths = _solve.solve(_solve.assign, task, inputs, per_point=(True, True))
-    return returned(inputs.user, labels), returned(inputs.user, lengths, dtype)
+    return returned(user, labels), returned(user, lengths, dtype)
 
 
 def transformed(block: Any, book: Any, metric: str, dtype: Any) -> tuple[Any]:
     """Distances of a block's points from all centroids."""
+    user, book, dtype = _at(block, book, dtype)
     if not block.shape[0]:
-        user, _ = dispatch(x=block)
         return (user.xp.zeros((0, book.shape[0]), dtype=dtype, device=user.device),)
-    inputs = _inputs.inputs_of("assign", block, cluster_centers_=_beside(block, book))
+    inputs = _inputs.inputs_of("assign", block, cluster_centers_=book)
     task = Task(inputs.user, inputs.work, inputs.dtype, metric)
     (found,) = _solve.solve(_solve.transform, task, inputs, (True,))
-    return (returned(inputs.user, found, dtype),)
+    return (returned(user, found, dtype),)
 
 
-def _beside(block: Any, book: Any) -> Any:
-    """A code book where a block is."""
+def _at(block: Any, book: Any, dtype: Any) -> tuple[Context, Any, Any]:
+    """What a block is made of, a code book where it is, and its own dtype for one that NumPy was told of."""
     user, _ = dispatch(x=block)
-    return book if user.library == "numpy" else user.xp.asarray(book, device=user.device)
+    if user.library == "numpy":
+        return user, book, dtype
+    book = beside(block, book)
+    kinds = (precision(user.xp, table.dtype, user.device).result for table in (block, book))
+    return user, book, promoted(user.xp, *kinds)
