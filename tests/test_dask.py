@@ -768,6 +768,14 @@ def test_blocks_of_another_library(name: str) -> None:
     same_blocks(name, model.predict(data), model.predict(x))
     same_blocks(name, model.transform(data), model.transform(x))
     np.testing.assert_allclose(model.score(data), model.score(x), rtol=1e-5)
+    stream, eager = MiniBatchKMeans(4, random_state=0), MiniBatchKMeans(4, random_state=0)
+    for _ in range(2):
+        stream.partial_fit(data, sample_weight=weights)
+        for rows in (slice(0, 100), slice(100, 300)):
+            eager.partial_fit(x[rows], sample_weight=weights[rows])
+        assert isinstance(stream.cluster_centers_, np.ndarray)
+        np.testing.assert_allclose(stream.cluster_centers_, eager.cluster_centers_, rtol=1e-4)
+        same_blocks(name, stream.labels_, eager.predict(x))
 
 
 def same_blocks(name: str, found: Any, expected: Any) -> None:

@@ -164,12 +164,15 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         self._require_fitted()
         other = copy.deepcopy(self)
         other.__dict__.pop("_precise", None)
-        xp = None if library is None else named_namespace(library)
-        for name in _ARRAYS:
-            if name in other.__dict__ and not compat.is_dask_array(other.__dict__[name]):
-                kind = dtype if name == "cluster_centers_" else None
-                setattr(other, name, converted(getattr(other, name), xp, device, kind))
+        other._bring(None if library is None else named_namespace(library), device, dtype)
         return other
+
+    def _bring(self, xp: Any, device: Any = None, dtype: Any = None) -> None:
+        """Convert what arrays there are, but for Dask's."""
+        for name in _ARRAYS:
+            if name in self.__dict__ and not compat.is_dask_array(self.__dict__[name]):
+                kind = dtype if name == "cluster_centers_" else None
+                setattr(self, name, converted(getattr(self, name), xp, device, kind))
 
     def _require_fitted(self) -> None:
         """Require centroids."""

@@ -10,11 +10,12 @@ import warnings
 from typing import Any
 
 import array_api_compat as compat
+import numpy as np
 
 from xpmeans import _inputs, _solve
 from xpmeans._clusterer import Clusterer
 from xpmeans._core.minibatch import Pace, Stream
-from xpmeans._dispatch import returned
+from xpmeans._dispatch import dispatch, returned
 from xpmeans._kernels import lazy
 from xpmeans._lazy import batches
 from xpmeans._progress import Progress
@@ -459,9 +460,15 @@ class MiniBatchKMeans(Clusterer):
 
 
 def _fitted_on(block: Any, weights: Any, model: MiniBatchKMeans) -> MiniBatchKMeans:
-    """A copy of a model after one more batch: a task may be run again, and must find the model as it was."""
+    """A copy of a model after one more batch: a task may be run again, and must find the model as it was.
+
+    Its arrays are NumPy's before and after, whatever the block is made of.
+    """
     model = copy.deepcopy(model)
+    user, _ = dispatch(X=block)
     asked, model.compute_labels = model.compute_labels, False
+    model._bring(user.xp, user.device)
     model.partial_fit(block, sample_weight=weights)
+    model._bring(compat.array_namespace(np.empty(0)))
     model.compute_labels = asked
     return model
