@@ -1,5 +1,6 @@
 """Dask arrays, block by block: agreement with NumPy, reads, schedulers."""
 
+import io
 import json
 import pickle
 import signal
@@ -580,6 +581,13 @@ def test_every_interruption_can_be_taken_up(init: Any, at: int, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def saved(array: Any) -> bytes:
+    """An .npy file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def test_a_checkpoint_of_another_call_is_refused(tmp_path: Path) -> None:
     x, path = blobs(spread=2.0), tmp_path / "state.npz"
     data = made(x, CHUNKS["uneven"])
@@ -594,9 +602,23 @@ def test_a_checkpoint_of_another_call_is_refused(tmp_path: Path) -> None:
             kmeans(data, 4, checkpoint=path, **options)
     with pytest.raises(ValueError, match="but points is not what it is"):
         kmeans(data * 2, 4, checkpoint=path)
-    path.write_bytes(b"no archive")
-    with pytest.raises(ValueError, match=r"state.npz' is not a file that xpmeans has written"):
-        kmeans(data, 4, checkpoint=path)
+    reads = Reads(x, CHUNKS["uneven"])
+    with pytest.raises(ValueError, match="but n_clusters is not what it is"):
+        kmeans(reads.array, 5, checkpoint=path)
+    assert not reads.counts  # what needs no points is compared before a pass
+    whole = path.read_bytes()
+    for content in (b"no archive", whole[: len(whole) // 2], b"", saved(x)):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"state.npz' is not a file that xpmeans has written"):
+            kmeans(reads.array, 4, checkpoint=path)
+        with pytest.raises(ValueError, match=r"state.npz' is not a file that xpmeans has written"):
+            xpmeans.KMeansResult.load(path)
+    with pytest.raises(TypeError, match="`checkpoint` must be a path or None, got 5"):
+        kmeans(reads.array, 4, checkpoint=5)
+    for place, what in ((tmp_path / "none" / "state.npz", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(ValueError, match=f"`checkpoint` must be a file that can be written.*{what}"):
+            kmeans(reads.array, 4, checkpoint=place)
+    assert not reads.counts
     with pytest.raises(ValueError, match=r"`checkpoint` is for Dask arrays, got a numpy array"):
         kmeans(x, 4, checkpoint=path)
 

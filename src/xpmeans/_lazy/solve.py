@@ -73,21 +73,40 @@ def cluster(
     book = None if inputs.book is None else lazy().computed(inputs.book)
     if book is not None:
         _inputs.finite("init", np, book)
-    blocks = lazy().Blocks(inputs.x, inputs.weights).ready(persist)
-    before, mark = Checkpoint(checkpoint), uuid4().hex
     named = task.init if isinstance(task.init, str) else None
+    before, mark, call = Checkpoint(checkpoint), uuid4().hex, _call(task, inputs, named, book)
+    before.require(call)
+    blocks = lazy().Blocks(inputs.x, inputs.weights).ready(persist)
     numbers = [Numbers.drawn(source, task.k) for _ in range(task.n_runs)] if named else []
     if "keys" in before.before:
         numbers = Numbers.unpacked(before.before)[: len(numbers)]
     try:
         table = Table(task, blocks, numbers, book, task.tol > 0 or checkpoint is not None, mark)
-        before.require(table.call(named, book))
+        before.require({**call, "n_points": blocks.n, "points": table.digest})
         best = _best(table, inputs, source, book, before)
     finally:
         blocks.let_go()
         lazy().forget(mark)
     (labels,) = lazy().columns("label", inputs.x, best.labels, labelled, (table.frame,), ((np.int32, None),))
     return best._replace(labels=labels)
+
+
+def _call(task: Task, inputs: Inputs, init: str | None, book: Any) -> dict[str, Any]:
+    """What tells a call from others, the points left out."""
+    named = "centroids" if book is not None else str(init)
+    given = {} if book is None else {"centroids": book}
+    return {
+        "n_clusters": task.k,
+        "n_columns": inputs.x.shape[1],
+        "dtype": str(inputs.x.dtype).rpartition(".")[2],
+        "metric": task.metric,
+        "empty": task.empty,
+        "init": named,
+        "max_iter": task.max_iter,
+        "tol": task.tol,
+        "n_init": task.n_runs,
+        **given,
+    }
 
 
 def _best(

@@ -118,16 +118,6 @@ class Table:
         """One pass, see `Blocks.total`."""
         return self.blocks.total(name, work, (self.frame, *shared))
 
-    def call(self, init: str | None, book: Any) -> dict[str, Any]:
-        """What tells this call from others, points included as far as mean and spread do."""
-        task, points = self.task, self.digest
-        named = "centroids" if book is not None else str(init)
-        options = (task.metric, task.empty, named, task.max_iter, task.tol, task.n_runs)
-        names = ("metric", "empty", "init", "max_iter", "tol", "n_init")
-        shape = {"n_points": self.blocks.n, "n_clusters": task.k, "dtype": str(self.few.x.dtype)}
-        given = {} if book is None else {"centroids": book}
-        return {**shape, **dict(zip(names, options, strict=True)), "points": points, **given}
-
     def first(self, run: int) -> Drawn:
         """First centroids of a run by the method asked for."""
         drawn: Drawn = self.drawn[run]
