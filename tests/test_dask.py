@@ -1,5 +1,6 @@
 """Dask arrays, block by block: agreement with NumPy, reads, schedulers."""
 
+import contextlib
 import io
 import json
 import pickle
@@ -621,6 +622,24 @@ def test_a_checkpoint_of_another_call_is_refused(tmp_path: Path) -> None:
     assert not reads.counts
     with pytest.raises(ValueError, match=r"`checkpoint` is for Dask arrays, got a numpy array"):
         kmeans(x, 4, checkpoint=path)
+
+
+@pytest.mark.parametrize("n_distinct", [1, 60])
+def test_a_checkpoint_may_be_taken_up_with_other_blocks(n_distinct: int, tmp_path: Path) -> None:
+    """Points whose mean is nothing but rounding, and points that are all equal."""
+    path, x = tmp_path / "state.npz", blobs(spread=2.0)
+    x = (x - x.mean(axis=0)) / x.std(axis=0) if n_distinct > 1 else np.full((60, 2), 0.1)
+
+    def stop(*_: Any) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        kmeans(made(x, CHUNKS["uneven"]), 4, init=x[:4], callback=stop, checkpoint=path)
+    with pytest.raises(ValueError, match="but points is not what it is"):
+        kmeans(made(x + 1e-3, CHUNKS["even"]), 4, init=x[:4], checkpoint=path)
+    with pytest.warns(UserWarning, match="empty") if n_distinct == 1 else contextlib.nullcontext():
+        result = kmeans(made(x, CHUNKS["even"]), 4, init=x[:4], checkpoint=path)
+        same(result, kmeans(made(x, CHUNKS["even"]), 4, init=x[:4]))
 
 
 def test_results_are_saved_and_loaded(tmp_path: Path) -> None:

@@ -181,8 +181,9 @@ def kmeans(
         process scheduler. Other arrays are in memory, and it has no effect.
     checkpoint : path, optional
         A file in which a run on a Dask array notes after each iteration where it stands. If the file is there
-        already, the call goes on from it, with the same result to the last bit; it is removed in the end. It
-        is never half written, and holds no pickles.
+        already, the call goes on from it, with the same result to the last bit and with the random numbers
+        noted there, whatever `rng` is; it is removed in the end. It is never half written, and holds no
+        pickles.
 
     Returns
     -------
