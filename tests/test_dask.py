@@ -430,11 +430,12 @@ def test_auto_looks_at_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     from xpmeans._kernels import dask as kernel
 
     reads = Reads(blobs(), CHUNKS["even"])
-    needed = 60 * (2 * 8 + 24) * 2
-    for free, held in ((needed, True), (needed - 1, False)):
-        monkeypatch.setattr(kernel, "_memory", lambda client, free=free: float(free))
-        result = kmeans(reads.array, 3, rng=0)
-        assert reads.each() == (1 if held else 8 + result.n_iter)
+    for mass, width in ((None, 0), (np.ones(60), 8)):
+        needed = 60 * (2 * 8 + width + 24) * 2
+        for free, held in ((needed, True), (needed - 1, False)):
+            monkeypatch.setattr(kernel, "_memory", lambda client, free=free: float(free))
+            result = kmeans(reads.array, 3, rng=0, sample_weight=mass)
+            assert reads.each() == (1 if held else 8 + result.n_iter)
 
 
 @pytest.mark.parametrize("persist", [True, False])
