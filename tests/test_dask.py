@@ -402,6 +402,22 @@ def test_how_often_data_are_read() -> None:
     assert reads.each() == 1
 
 
+@pytest.mark.parametrize(("together", "times"), [(1, 1), (3, 3)])
+def test_how_often_a_batch_is_read(together: int, times: int) -> None:
+    """Each problem reads the blocks that hold some of its rows."""
+    counts: Counter[float] = Counter()
+
+    def read(block: Any) -> Any:
+        counts[block[0, 0, 0]] += 1
+        return block
+
+    x = np.stack([blobs(seed=s) for s in range(3)])
+    batch = da.from_array(x, chunks=(together, 20, 2)).map_blocks(read, meta=np.empty((0, 0, 0)))
+    kmeans(batch, 3, rng=0)
+    assert len(counts) == 9 // together
+    assert set(counts.values()) == {times}
+
+
 def test_what_is_held_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the blocks nor what is left beside them outlive the call."""
     from xpmeans._kernels import dask as kernel
