@@ -315,8 +315,9 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
         for name in _ARRAYS:
-            known = isinstance(state.get(name), np.ndarray) or compat.is_dask_array(state.get(name))
-            if name in state and not known:
+            if compat.is_dask_array(state.get(name)):
+                del state[name]  # whose graph may hold all the points
+            elif name in state and not isinstance(state[name], np.ndarray):
                 state[name] = _Pickled.of(state[name])
         return state
 

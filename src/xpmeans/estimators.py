@@ -82,7 +82,8 @@ class KMeans(Clusterer):
     -----
     Data frames, lists and everything else that NumPy can read count as NumPy arrays. A model that was fitted
     on one library or device predicts there; `to` converts it. Fitted on a Dask array it has centroids in
-    NumPy, predicts on both, and leaves labels, predictions and distances to be computed.
+    NumPy, predicts on both, and leaves labels, predictions and distances to be computed; a pickle of it is
+    without `labels_`, which would bring the points along: ``predict`` finds them again.
 
     {support}
 
