@@ -442,6 +442,20 @@ def test_what_is_held_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not kernel._beside
 
 
+def test_what_a_cancelled_call_left_goes_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a worker, where nobody clears away what lies beside blocks that the caller has persisted."""
+    from xpmeans._kernels import dask as kernel
+
+    monkeypatch.setattr(kernel, "forget", lambda _: None)
+    x = blobs(n=30_000, d=4, spread=2.0)
+    held = made(x, (10_000, 20_000)).map_blocks(np.copy).persist()
+    with pytest.raises(ZeroDivisionError):
+        kmeans(held, 8, init=x[:8], callback=lambda n_iter, *_: n_iter // (2 - n_iter) > 9)
+    assert len(kernel._beside) == 2
+    kmeans(held, 8, init=x[:8], max_iter=2)
+    assert not kernel._beside
+
+
 def test_auto_looks_at_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     from xpmeans._kernels import dask as kernel
 
