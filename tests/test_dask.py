@@ -699,6 +699,19 @@ def test_results_are_saved_and_loaded(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["result.npz"]
 
 
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_a_result_goes_on_in_every_library(name: str, tmp_path: Path) -> None:
+    xp = pytest.importorskip({"torch": "torch", "jax": "jax.numpy"}[name])
+    x, path = blobs(spread=2.0).astype(np.float32), tmp_path / "result.npz"
+    kmeans(made(x, CHUNKS["even"]), 4, rng=0).save(path)
+    loaded = xpmeans.KMeansResult.load(path)
+    there = kmeans(xp.asarray(x), 4, init=loaded)
+    assert there.n_iter <= 2
+    assert name in type(there.centroids).__module__
+    for data in (x, made(x, CHUNKS["even"]), xp.asarray(x), x.tolist()):
+        assert kmeans(data, 4, init=there).n_iter <= 2
+
+
 def test_the_estimator() -> None:
     x = blobs(n=300, spread=1.0)
     data = made(x, (100, 0, 150, 50))

@@ -17,7 +17,7 @@ import numpy as np
 from xpmeans import _checkpoint, _inputs, _solve
 from xpmeans._core.precision import promoted, widest
 from xpmeans._core.restarts import Answer
-from xpmeans._dispatch import being_compiled, returned, to_host
+from xpmeans._dispatch import being_compiled, converted, dispatch, is_tracer, returned, to_host
 from xpmeans._inputs import Inputs
 from xpmeans._lazy import solve as lazily
 from xpmeans._solve import Task, cluster, solve
@@ -90,7 +90,8 @@ class KMeansResult(NamedTuple):
         Returns
         -------
         KMeansResult
-            Whose labels are None if they were not computed. As ``init=`` it goes on where it ended.
+            Whose labels are None if they were not computed. As ``init=`` it goes on where it ended,
+            with points of every library.
         """
         found = _checkpoint.read(path)
         for name in cls._fields:
@@ -144,7 +145,7 @@ def kmeans(
         * 'k-means++': points far from each other, the best of a few candidates each [1]_;
         * 'k-means||': the same from far fewer passes over the data, for many clusters [2]_;
         * 'random': different points;
-        * an array: these centroids; an earlier result stands for its centroids;
+        * an array: these centroids; an earlier result, of any library, stands for its centroids;
         * a callable: what ``init(x, n_clusters, rng)`` returns, with a `numpy.random.Generator`.
     n_init : int or 'auto', default 'auto'
         Number of runs with different first centroids; the result with the least inertia is returned. 'auto'
@@ -279,7 +280,7 @@ def clustered(
     max_iter = _inputs.at_least("max_iter", max_iter, 1)
     tol = _inputs.not_negative("tol", tol)
     if isinstance(init, KMeansResult):
-        init = init.centroids
+        init = _beside(x, init.centroids)
     named = isinstance(init, str)
     if named:
         _inputs.one_of("init", init, ("auto", *INIT))
@@ -344,6 +345,18 @@ def clustered(
         bool(answer.converged) if single else returned(user, answer.converged),
     )
     return result, complete
+
+
+def _beside(x: Any, centroids: Any) -> Any:
+    """Centroids of an earlier result in the library of these points."""
+    user, _ = dispatch(x=x)
+    if is_tracer(centroids):
+        return centroids
+    if user.library in ("numpy", "dask"):
+        return to_host(centroids)
+    if compat.array_namespace(centroids) is user.xp:
+        return centroids
+    return converted(centroids, user.xp, user.device, None)
 
 
 def _on_blocks(
