@@ -279,6 +279,16 @@ def test_errors_are_those_of_numpy() -> None:
         kmeans(data, 3, persist="maybe")
     with pytest.raises(ValueError, match=r"`init` must have shape \(k, 2\), got \(3, 5\)"):
         kmeans(data, 3, init=np.zeros((3, 5)))
+    with pytest.raises(ValueError, match=r"got nan\. Hint: init\.compute_chunk_sizes\(\) finds out"):
+        kmeans(data, 3, init=data[data[:, 0] > 0])
+    reads = Reads(x, CHUNKS["uneven"])
+    for call in (
+        lambda: kmeans(reads.array, 3, kernel="nope"),
+        lambda: assign(reads.array, x[:3], kernel="nope"),
+    ):
+        with pytest.raises(ValueError, match="`kernel` must be one of None, 'reference', 'host', got 'nope'"):
+            call()
+    assert not reads.counts
     x[50] = 0
     with pytest.raises(ValueError, match="rows of length zero with metric='cosine', row 50"):
         kmeans(made(x, CHUNKS["uneven"]), 3, metric="cosine")

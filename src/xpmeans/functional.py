@@ -19,6 +19,7 @@ from xpmeans._core.precision import promoted, widest
 from xpmeans._core.restarts import Answer
 from xpmeans._dispatch import being_compiled, converted, dispatch, is_tracer, returned, to_host
 from xpmeans._inputs import Inputs
+from xpmeans._kernels import require_name
 from xpmeans._lazy import solve as lazily
 from xpmeans._solve import Task, cluster, solve
 from xpmeans.capabilities import documented
@@ -318,6 +319,7 @@ def clustered(
         callback=callback,
     )
     if inputs.user.lazy:
+        require_name(kernel)
         return _on_blocks(task._replace(init=None if given else init), inputs, source, persist, checkpoint)
     if checkpoint is not None:
         raise ValueError(
@@ -446,6 +448,7 @@ def assign(
 
     task = Task(inputs.user, inputs.work, inputs.dtype, metric, kernel)
     if inputs.user.lazy:
+        require_name(kernel)
         if inputs.x.ndim == 2:
             return lazily.assign(task, inputs, dtype)
         parts = [lazily.assign(task, one, dtype) for one in lazily.problems(inputs)]
