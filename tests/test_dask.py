@@ -19,7 +19,7 @@ from conftest import CHOSEN, blobs
 import xpmeans
 from xpmeans import KMeans, MiniBatchKMeans, assign, kmeans, kmeans_plusplus
 from xpmeans._kernels import tally
-from xpmeans._lazy import blocks, table
+from xpmeans._lazy import blocks, solve, table
 
 if "dask" not in CHOSEN:
     pytest.skip("Dask is not under test", allow_module_level=True)
@@ -221,6 +221,25 @@ def test_the_best_of_several_runs() -> None:
     data = made(x, CHUNKS["even"])
     alone = min(kmeans(data, 6, init="random", n_init=1, rng=seed).inertia for seed in range(9))
     assert kmeans(data, 6, init="random", n_init=30, rng=0).inertia <= alone
+
+
+@pytest.mark.parametrize(("less", "wins"), [(1e-15, 0), (1e-6, 2)])
+def test_of_runs_that_differ_by_rounding_the_first_is_returned(
+    less: float, wins: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, runs = blobs(spread=2.0), []
+    assess = solve.quality
+
+    def quality(*arguments: Any) -> Any:
+        found = assess(*arguments)
+        runs.append(1)
+        return found._replace(inertia=found.inertia * (1 - less * len(runs)))
+
+    starts = [x[[0, 1, 2]], x[[1, 2, 0]], x[[2, 0, 1]]]
+    monkeypatch.setattr(solve, "quality", quality)
+    result = kmeans(made(x, (60,)), 3, init=lambda *_: starts[len(runs)], n_init=3)
+    np.testing.assert_allclose(result.centroids, kmeans(x, 3, init=starts[wins]).centroids)
+    assert not np.allclose(result.centroids, kmeans(x, 3, init=starts[2 - wins]).centroids)
 
 
 def test_callback_sees_each_iteration_and_can_end_the_run() -> None:

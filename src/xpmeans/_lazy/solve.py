@@ -12,7 +12,7 @@ from xpmeans import _inputs
 from xpmeans._checkpoint import Checkpoint
 from xpmeans._core.fit import moved_by
 from xpmeans._core.precision import cast
-from xpmeans._core.restarts import Answer
+from xpmeans._core.restarts import Answer, clearly_less
 from xpmeans._dispatch import without_false_alarms
 from xpmeans._inputs import Inputs
 from xpmeans._kernels import lazy
@@ -112,7 +112,7 @@ def _call(task: Task, inputs: Inputs, init: str | None, book: Any) -> dict[str, 
 def _best(
     table: Table, inputs: Inputs, source: np.random.Generator, book: Any, checkpoint: Checkpoint
 ) -> Answer:
-    """The best of all runs, with the centroids that the labels are of in place of the labels."""
+    """The best of all runs, as `best_of` has it, with the labels' centroids in place of the labels."""
     task, before = table.task, checkpoint.before
     best: Answer | None = None
     least, begun = math.inf, int(before.get("run", 0))
@@ -140,7 +140,7 @@ def _best(
         centroids = table.rounded(standing.centroids)
         own = table.book("centroids", centroids)
         found = table.total("assess", quality, own, run + 1 < task.n_runs)
-        if best is None or found.inertia < least:
+        if best is None or found.inertia < least * clearly_less(table.few):
             least = found.inertia
             inertia = table.inertia(found.inertia)
             best = Answer(centroids, own, inertia, found.sizes, standing.n_iter, standing.converged)
