@@ -1,5 +1,7 @@
 """Dask arrays, block by block: agreement with NumPy, reads, schedulers."""
 
+import contextlib
+import io
 import json
 import pickle
 import signal
@@ -17,7 +19,7 @@ from conftest import CHOSEN, blobs
 import xpmeans
 from xpmeans import KMeans, MiniBatchKMeans, assign, kmeans, kmeans_plusplus
 from xpmeans._kernels import tally
-from xpmeans._lazy import blocks, table
+from xpmeans._lazy import blocks, solve, table
 
 if "dask" not in CHOSEN:
     pytest.skip("Dask is not under test", allow_module_level=True)
@@ -221,6 +223,25 @@ def test_the_best_of_several_runs() -> None:
     assert kmeans(data, 6, init="random", n_init=30, rng=0).inertia <= alone
 
 
+@pytest.mark.parametrize(("less", "wins"), [(1e-15, 0), (1e-6, 2)])
+def test_of_runs_that_differ_by_rounding_the_first_is_returned(
+    less: float, wins: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, runs = blobs(spread=2.0), []
+    assess = solve.quality
+
+    def quality(*arguments: Any) -> Any:
+        found = assess(*arguments)
+        runs.append(1)
+        return found._replace(inertia=found.inertia * (1 - less * len(runs)))
+
+    starts = [x[[0, 1, 2]], x[[1, 2, 0]], x[[2, 0, 1]]]
+    monkeypatch.setattr(solve, "quality", quality)
+    result = kmeans(made(x, (60,)), 3, init=lambda *_: starts[len(runs)], n_init=3)
+    np.testing.assert_allclose(result.centroids, kmeans(x, 3, init=starts[wins]).centroids)
+    assert not np.allclose(result.centroids, kmeans(x, 3, init=starts[2 - wins]).centroids)
+
+
 def test_callback_sees_each_iteration_and_can_end_the_run() -> None:
     x = blobs(spread=2.0)
     seen: list[Any] = []
@@ -277,6 +298,16 @@ def test_errors_are_those_of_numpy() -> None:
         kmeans(data, 3, persist="maybe")
     with pytest.raises(ValueError, match=r"`init` must have shape \(k, 2\), got \(3, 5\)"):
         kmeans(data, 3, init=np.zeros((3, 5)))
+    with pytest.raises(ValueError, match=r"got nan\. Hint: init\.compute_chunk_sizes\(\) finds out"):
+        kmeans(data, 3, init=data[data[:, 0] > 0])
+    reads = Reads(x, CHUNKS["uneven"])
+    for call in (
+        lambda: kmeans(reads.array, 3, kernel="nope"),
+        lambda: assign(reads.array, x[:3], kernel="nope"),
+    ):
+        with pytest.raises(ValueError, match="`kernel` must be one of None, 'reference', 'host', got 'nope'"):
+            call()
+    assert not reads.counts
     x[50] = 0
     with pytest.raises(ValueError, match="rows of length zero with metric='cosine', row 50"):
         kmeans(made(x, CHUNKS["uneven"]), 3, metric="cosine")
@@ -400,6 +431,22 @@ def test_how_often_data_are_read() -> None:
     assert reads.each() == 1
 
 
+@pytest.mark.parametrize(("together", "times"), [(1, 1), (3, 3)])
+def test_how_often_a_batch_is_read(together: int, times: int) -> None:
+    """Each problem reads the blocks that hold some of its rows."""
+    counts: Counter[float] = Counter()
+
+    def read(block: Any) -> Any:
+        counts[block[0, 0, 0]] += 1
+        return block
+
+    x = np.stack([blobs(seed=s) for s in range(3)])
+    batch = da.from_array(x, chunks=(together, 20, 2)).map_blocks(read, meta=np.empty((0, 0, 0)))
+    kmeans(batch, 3, rng=0)
+    assert len(counts) == 9 // together
+    assert set(counts.values()) == {times}
+
+
 def test_what_is_held_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the blocks nor what is left beside them outlive the call."""
     from xpmeans._kernels import dask as kernel
@@ -424,15 +471,30 @@ def test_what_is_held_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not kernel._beside
 
 
+def test_what_a_cancelled_call_left_goes_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a worker, where nobody clears away what lies beside blocks that the caller has persisted."""
+    from xpmeans._kernels import dask as kernel
+
+    monkeypatch.setattr(kernel, "forget", lambda _: None)
+    x = blobs(n=30_000, d=4, spread=2.0)
+    held = made(x, (10_000, 20_000)).map_blocks(np.copy).persist()
+    with pytest.raises(ZeroDivisionError):
+        kmeans(held, 8, init=x[:8], callback=lambda n_iter, *_: n_iter // (2 - n_iter) > 9)
+    assert len(kernel._beside) == 2
+    kmeans(held, 8, init=x[:8], max_iter=2)
+    assert not kernel._beside
+
+
 def test_auto_looks_at_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     from xpmeans._kernels import dask as kernel
 
     reads = Reads(blobs(), CHUNKS["even"])
-    needed = 60 * (2 * 8 + 24) * 2
-    for free, held in ((needed, True), (needed - 1, False)):
-        monkeypatch.setattr(kernel, "_memory", lambda client, free=free: float(free))
-        result = kmeans(reads.array, 3, rng=0)
-        assert reads.each() == (1 if held else 8 + result.n_iter)
+    for mass, width in ((None, 0), (np.ones(60), 8)):
+        needed = 60 * (2 * 8 + width + 24) * 2
+        for free, held in ((needed, True), (needed - 1, False)):
+            monkeypatch.setattr(kernel, "_memory", lambda client, free=free: float(free))
+            result = kmeans(reads.array, 3, rng=0, sample_weight=mass)
+            assert reads.each() == (1 if held else 8 + result.n_iter)
 
 
 @pytest.mark.parametrize("persist", [True, False])
@@ -447,6 +509,14 @@ def test_what_is_left_beside_blocks_changes_no_bit(persist: bool, monkeypatch: p
     result = kmeans(data, 12, persist=True, **options)
     np.testing.assert_array_equal(result.centroids, expected.centroids)
     assert result.inertia == expected.inertia
+
+
+def test_a_block_that_occurs_twice_with_other_weights() -> None:
+    x = blobs(n=6000, d=4, k=8, spread=2.0)
+    weights = np.concatenate([np.ones(6000), np.arange(6000.0)])
+    block = made(x, (6000,)).persist()
+    result = kmeans(da.concatenate([block, block]), 8, init=x[:8], sample_weight=weights, tol=0)
+    same(result, kmeans(np.concatenate([x, x]), 8, init=x[:8], sample_weight=weights, tol=0))
 
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals")
@@ -545,9 +615,14 @@ def test_a_killed_client_goes_on_from_its_checkpoint(undisturbed: list[Any], tmp
     assert found == {"bits": undisturbed, "seen": [5, 6, 7, 8, 9, 10], "file": False}
 
 
-@pytest.mark.parametrize("init", ["auto", "k-means++", "random"])
+def some_rows(x: Any, k: int, rng: np.random.Generator) -> Any:
+    """First centroids by a function of the caller."""
+    return x[np.sort(rng.choice(x.shape[0], k, replace=False))]
+
+
+@pytest.mark.parametrize("init", ["auto", "k-means++", "random", some_rows])
 @pytest.mark.parametrize("at", [1, 2, 4, 5, 8])
-def test_every_interruption_can_be_taken_up(init: str, at: int, tmp_path: Path) -> None:
+def test_every_interruption_can_be_taken_up(init: Any, at: int, tmp_path: Path) -> None:
     """Also between runs, and without a seed for the draws still to come."""
     data, path = made(blobs(spread=2.0), CHUNKS["uneven"]), tmp_path / "state.npz"
     options: dict[str, Any] = {"init": init, "n_init": 3, "tol": 0, "max_iter": 4}
@@ -567,6 +642,13 @@ def test_every_interruption_can_be_taken_up(init: str, at: int, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def saved(array: Any) -> bytes:
+    """An .npy file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def test_a_checkpoint_of_another_call_is_refused(tmp_path: Path) -> None:
     x, path = blobs(spread=2.0), tmp_path / "state.npz"
     data = made(x, CHUNKS["uneven"])
@@ -581,11 +663,43 @@ def test_a_checkpoint_of_another_call_is_refused(tmp_path: Path) -> None:
             kmeans(data, 4, checkpoint=path, **options)
     with pytest.raises(ValueError, match="but points is not what it is"):
         kmeans(data * 2, 4, checkpoint=path)
-    path.write_bytes(b"no archive")
-    with pytest.raises(ValueError, match=r"state.npz' is not a file that xpmeans has written"):
-        kmeans(data, 4, checkpoint=path)
+    reads = Reads(x, CHUNKS["uneven"])
+    with pytest.raises(ValueError, match="but n_clusters is not what it is"):
+        kmeans(reads.array, 5, checkpoint=path)
+    assert not reads.counts  # what needs no points is compared before a pass
+    whole = path.read_bytes()
+    for content in (b"no archive", whole[: len(whole) // 2], b"", saved(x)):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"state.npz' is not a file that xpmeans has written"):
+            kmeans(reads.array, 4, checkpoint=path)
+        with pytest.raises(ValueError, match=r"state.npz' is not a file that xpmeans has written"):
+            xpmeans.KMeansResult.load(path)
+    with pytest.raises(TypeError, match="`checkpoint` must be a path or None, got 5"):
+        kmeans(reads.array, 4, checkpoint=5)
+    for place, what in ((tmp_path / "none" / "state.npz", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(ValueError, match=f"`checkpoint` must be a file that can be written.*{what}"):
+            kmeans(reads.array, 4, checkpoint=place)
+    assert not reads.counts
     with pytest.raises(ValueError, match=r"`checkpoint` is for Dask arrays, got a numpy array"):
         kmeans(x, 4, checkpoint=path)
+
+
+@pytest.mark.parametrize("n_distinct", [1, 60])
+def test_a_checkpoint_may_be_taken_up_with_other_blocks(n_distinct: int, tmp_path: Path) -> None:
+    """Points whose mean is nothing but rounding, and points that are all equal."""
+    path, x = tmp_path / "state.npz", blobs(spread=2.0)
+    x = (x - x.mean(axis=0)) / x.std(axis=0) if n_distinct > 1 else np.full((60, 2), 0.1)
+
+    def stop(*_: Any) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        kmeans(made(x, CHUNKS["uneven"]), 4, init=x[:4], callback=stop, checkpoint=path)
+    with pytest.raises(ValueError, match="but points is not what it is"):
+        kmeans(made(x + 1e-3, CHUNKS["even"]), 4, init=x[:4], checkpoint=path)
+    with pytest.warns(UserWarning, match="empty") if n_distinct == 1 else contextlib.nullcontext():
+        result = kmeans(made(x, CHUNKS["even"]), 4, init=x[:4], checkpoint=path)
+        same(result, kmeans(made(x, CHUNKS["even"]), 4, init=x[:4]))
 
 
 def test_results_are_saved_and_loaded(tmp_path: Path) -> None:
@@ -614,6 +728,19 @@ def test_results_are_saved_and_loaded(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["result.npz"]
 
 
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_a_result_goes_on_in_every_library(name: str, tmp_path: Path) -> None:
+    xp = pytest.importorskip({"torch": "torch", "jax": "jax.numpy"}[name])
+    x, path = blobs(spread=2.0).astype(np.float32), tmp_path / "result.npz"
+    kmeans(made(x, CHUNKS["even"]), 4, rng=0).save(path)
+    loaded = xpmeans.KMeansResult.load(path)
+    there = kmeans(xp.asarray(x), 4, init=loaded)
+    assert there.n_iter <= 2
+    assert name in type(there.centroids).__module__
+    for data in (x, made(x, CHUNKS["even"]), xp.asarray(x), x.tolist()):
+        assert kmeans(data, 4, init=there).n_iter <= 2
+
+
 def test_the_estimator() -> None:
     x = blobs(n=300, spread=1.0)
     data = made(x, (100, 0, 150, 50))
@@ -637,8 +764,11 @@ def test_the_estimator() -> None:
     np.testing.assert_allclose(np.asarray(lazy["transform"]), expected.transform(x))
     assert lazy["transform"].shape == (300, 3)
     np.testing.assert_array_equal(np.asarray(model.fit_predict(data)), model.predict(x))
-    again = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(np.asarray(again.labels_), np.asarray(model.labels_))
+    pickled = pickle.dumps(model)
+    assert len(pickled) < x.nbytes
+    again = pickle.loads(pickled)
+    assert not hasattr(again, "labels_")  # whose graph holds the points
+    np.testing.assert_array_equal(np.asarray(again.predict(data)), np.asarray(model.labels_))
     np.testing.assert_array_equal(again.to(dtype="float32").predict(x), model.predict(x))
 
 
@@ -732,15 +862,41 @@ def test_the_ways_to_add_up_agree(dtype: str, weighted: bool, monkeypatch: pytes
         np.testing.assert_allclose(counts, np.bincount(labels, weights), rtol=1e-12)
 
 
-def test_blocks_of_another_library() -> None:
-    torch = pytest.importorskip("torch")
-    x = blobs(n=300, spread=2.0)
-    data = made(x, (100, 200)).map_blocks(torch.from_numpy, meta=np.empty((0, 0)), dtype=x.dtype)
-    expected = kmeans(x, 4, init=x[:4])
-    for persist in (True, False):
-        result = kmeans(data, 4, init=x[:4], persist=persist)
-        assert all(torch.is_tensor(part) for part in dask.compute(*result.labels.to_delayed()))
-        np.testing.assert_allclose(result.centroids, expected.centroids)
-        np.testing.assert_array_equal(
-            np.concatenate(dask.compute(*result.labels.to_delayed())), expected.labels
-        )
+def other_library(name: str, x: Any, chunks: tuple[int, ...]) -> Any:
+    """A Dask array whose blocks are arrays of torch or JAX."""
+    xp = pytest.importorskip({"torch": "torch", "jax": "jax.numpy"}[name])
+    return made(x, chunks).map_blocks(xp.asarray, meta=np.empty((0, 0), x.dtype), dtype=x.dtype)
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_blocks_of_another_library(name: str) -> None:
+    x = blobs(n=300, spread=2.0).astype(np.float32)
+    data = other_library(name, x, (100, 0, 200))
+    weights = np.arange(300.0)
+    for mass in (None, weights):
+        expected = kmeans(x, 4, init=x[:4], sample_weight=mass)
+        for persist in (True, False):
+            result = kmeans(data, 4, init=x[:4], sample_weight=mass, persist=persist)
+            np.testing.assert_allclose(result.centroids, expected.centroids, rtol=1e-5)
+            same_blocks(name, result.labels, expected.labels)
+    for found, wanted in zip(assign(data, x[:4]), assign(x, x[:4]), strict=True):
+        same_blocks(name, found, wanted)
+    model = KMeans(4, init=x[:4]).fit(x)
+    same_blocks(name, model.predict(data), model.predict(x))
+    same_blocks(name, model.transform(data), model.transform(x))
+    np.testing.assert_allclose(model.score(data), model.score(x), rtol=1e-5)
+    stream, eager = MiniBatchKMeans(4, random_state=0), MiniBatchKMeans(4, random_state=0)
+    for _ in range(2):
+        stream.partial_fit(data, sample_weight=weights)
+        for rows in (slice(0, 100), slice(100, 300)):
+            eager.partial_fit(x[rows], sample_weight=weights[rows])
+        assert isinstance(stream.cluster_centers_, np.ndarray)
+        np.testing.assert_allclose(stream.cluster_centers_, eager.cluster_centers_, rtol=1e-4)
+        same_blocks(name, stream.labels_, eager.predict(x))
+
+
+def same_blocks(name: str, found: Any, expected: Any) -> None:
+    """Blocks of that library which hold these numbers."""
+    parts = dask.compute(*found.to_delayed().ravel())
+    assert all(name in type(part).__module__ for part in parts)
+    np.testing.assert_allclose(np.concatenate([np.asarray(part) for part in parts]), expected, rtol=1e-5)

@@ -1,6 +1,8 @@
 """Where a long run stands, on disk: one file, never pickled, that is whole at any time."""
 
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,14 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The arrays of an .npz; nothing in it is executed."""
     try:
-        with np.load(path, allow_pickle=False) as found:
+        found = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with found:
             return {name: found[name] for name in found.files}
-    except (ValueError, OSError, EOFError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{str(path)!r} is not a file that xpmeans has written: {error}") from error
 
 
@@ -40,6 +45,10 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        if not isinstance(path, str | os.PathLike | None):
+            raise TypeError(f"`checkpoint` must be a path or None, got {path!r}.")
+        if path is not None:
+            _require_place(Path(path))
         self._path = path
         self._call: dict[str, Any] = {}
         exists = path is not None and Path(path).exists()
@@ -71,3 +80,19 @@ class Checkpoint:
         """Remove the file: the call has come to its end."""
         if self._path is not None:
             Path(self._path).unlink(missing_ok=True)
+
+
+def _require_place(path: Path) -> None:
+    """Require that a file can be written there."""
+    folder = path.parent
+    if path.is_dir():
+        problem, hint = "it is a folder", "name a file in it."
+    elif not folder.is_dir():
+        problem, hint = "its folder does not exist", "make the folder first."
+    elif not os.access(folder, os.W_OK):
+        problem, hint = "nothing can be written to its folder", "choose a folder of yours."
+    else:
+        return
+    raise ValueError(
+        f"`checkpoint` must be a file that can be written, got {str(path)!r}: {problem}. Hint: {hint}"
+    )

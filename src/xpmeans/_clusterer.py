@@ -164,12 +164,15 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         self._require_fitted()
         other = copy.deepcopy(self)
         other.__dict__.pop("_precise", None)
-        xp = None if library is None else named_namespace(library)
-        for name in _ARRAYS:
-            if name in other.__dict__ and not compat.is_dask_array(other.__dict__[name]):
-                kind = dtype if name == "cluster_centers_" else None
-                setattr(other, name, converted(getattr(other, name), xp, device, kind))
+        other._bring(None if library is None else named_namespace(library), device, dtype)
         return other
+
+    def _bring(self, xp: Any, device: Any = None, dtype: Any = None) -> None:
+        """Convert what arrays there are, but for Dask's."""
+        for name in _ARRAYS:
+            if name in self.__dict__ and not compat.is_dask_array(self.__dict__[name]):
+                kind = dtype if name == "cluster_centers_" else None
+                setattr(self, name, converted(getattr(self, name), xp, device, kind))
 
     def _require_fitted(self) -> None:
         """Require centroids."""
@@ -312,8 +315,9 @@ class Clusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
         for name in _ARRAYS:
-            known = isinstance(state.get(name), np.ndarray) or compat.is_dask_array(state.get(name))
-            if name in state and not known:
+            if compat.is_dask_array(state.get(name)):
+                del state[name]  # whose graph may hold all the points
+            elif name in state and not isinstance(state[name], np.ndarray):
                 state[name] = _Pickled.of(state[name])
         return state
 

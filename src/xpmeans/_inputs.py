@@ -153,8 +153,10 @@ def clusters(n_clusters: Any, inputs: Inputs) -> int:
 
 def require_count(name: str, book: Any, k: int) -> None:
     """Require k centroids."""
-    if book.shape[-2] != k:
-        raise ValueError(f"`{name}` must hold `n_clusters` = {k} centroids, one a row, got {book.shape[-2]}.")
+    got = book.shape[-2]
+    if got != k:
+        hint = f" Hint: {name}.compute_chunk_sizes() finds out how many there are." if got != got else ""
+        raise ValueError(f"`{name}` must hold `n_clusters` = {k} centroids, one a row, got {got}.{hint}")
 
 
 def at_least(name: str, value: Any, least: int) -> int:

@@ -10,11 +10,12 @@ import warnings
 from typing import Any
 
 import array_api_compat as compat
+import numpy as np
 
 from xpmeans import _inputs, _solve
 from xpmeans._clusterer import Clusterer
 from xpmeans._core.minibatch import Pace, Stream
-from xpmeans._dispatch import returned
+from xpmeans._dispatch import dispatch, returned
 from xpmeans._kernels import lazy
 from xpmeans._lazy import batches
 from xpmeans._progress import Progress
@@ -81,7 +82,8 @@ class KMeans(Clusterer):
     -----
     Data frames, lists and everything else that NumPy can read count as NumPy arrays. A model that was fitted
     on one library or device predicts there; `to` converts it. Fitted on a Dask array it has centroids in
-    NumPy, predicts on both, and leaves labels, predictions and distances to be computed.
+    NumPy, predicts on both, and leaves labels, predictions and distances to be computed; a pickle of it is
+    without `labels_`, which would bring the points along: ``predict`` finds them again.
 
     {support}
 
@@ -459,9 +461,15 @@ class MiniBatchKMeans(Clusterer):
 
 
 def _fitted_on(block: Any, weights: Any, model: MiniBatchKMeans) -> MiniBatchKMeans:
-    """A copy of a model after one more batch: a task may be run again, and must find the model as it was."""
+    """A copy of a model after one more batch: a task may be run again, and must find the model as it was.
+
+    Its arrays are NumPy's before and after, whatever the block is made of.
+    """
     model = copy.deepcopy(model)
+    user, _ = dispatch(X=block)
     asked, model.compute_labels = model.compute_labels, False
+    model._bring(user.xp, user.device)
     model.partial_fit(block, sample_weight=weights)
+    model._bring(compat.array_namespace(np.empty(0)))
     model.compute_labels = asked
     return model

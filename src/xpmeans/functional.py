@@ -17,8 +17,9 @@ import numpy as np
 from xpmeans import _checkpoint, _inputs, _solve
 from xpmeans._core.precision import promoted, widest
 from xpmeans._core.restarts import Answer
-from xpmeans._dispatch import being_compiled, returned, to_host
+from xpmeans._dispatch import being_compiled, converted, dispatch, is_tracer, returned, to_host
 from xpmeans._inputs import Inputs
+from xpmeans._kernels import require_name
 from xpmeans._lazy import solve as lazily
 from xpmeans._solve import Task, cluster, solve
 from xpmeans.capabilities import documented
@@ -90,7 +91,8 @@ class KMeansResult(NamedTuple):
         Returns
         -------
         KMeansResult
-            Whose labels are None if they were not computed. As ``init=`` it goes on where it ended.
+            Whose labels are None if they were not computed. As ``init=`` it goes on where it ended,
+            with points of every library.
         """
         found = _checkpoint.read(path)
         for name in cls._fields:
@@ -144,7 +146,7 @@ def kmeans(
         * 'k-means++': points far from each other, the best of a few candidates each [1]_;
         * 'k-means||': the same from far fewer passes over the data, for many clusters [2]_;
         * 'random': different points;
-        * an array: these centroids; an earlier result stands for its centroids;
+        * an array: these centroids; an earlier result, of any library, stands for its centroids;
         * a callable: what ``init(x, n_clusters, rng)`` returns, with a `numpy.random.Generator`.
     n_init : int or 'auto', default 'auto'
         Number of runs with different first centroids; the result with the least inertia is returned. 'auto'
@@ -181,8 +183,9 @@ def kmeans(
         process scheduler. Other arrays are in memory, and it has no effect.
     checkpoint : path, optional
         A file in which a run on a Dask array notes after each iteration where it stands. If the file is there
-        already, the call goes on from it, with the same result to the last bit; it is removed in the end. It
-        is never half written, and holds no pickles.
+        already, the call goes on from it, with the same result to the last bit and with the random numbers
+        noted there, whatever `rng` is; it is removed in the end. It is never half written, and holds no
+        pickles.
 
     Returns
     -------
@@ -278,7 +281,7 @@ def clustered(
     max_iter = _inputs.at_least("max_iter", max_iter, 1)
     tol = _inputs.not_negative("tol", tol)
     if isinstance(init, KMeansResult):
-        init = init.centroids
+        init = _beside(x, init.centroids)
     named = isinstance(init, str)
     if named:
         _inputs.one_of("init", init, ("auto", *INIT))
@@ -316,6 +319,7 @@ def clustered(
         callback=callback,
     )
     if inputs.user.lazy:
+        require_name(kernel)
         return _on_blocks(task._replace(init=None if given else init), inputs, source, persist, checkpoint)
     if checkpoint is not None:
         raise ValueError(
@@ -343,6 +347,18 @@ def clustered(
         bool(answer.converged) if single else returned(user, answer.converged),
     )
     return result, complete
+
+
+def _beside(x: Any, centroids: Any) -> Any:
+    """Centroids of an earlier result in the library of these points."""
+    user, _ = dispatch(x=x)
+    if is_tracer(centroids):
+        return centroids
+    if user.library in ("numpy", "dask"):
+        return to_host(centroids)
+    if compat.array_namespace(centroids) is user.xp:
+        return centroids
+    return converted(centroids, user.xp, user.device, None)
 
 
 def _on_blocks(
@@ -432,6 +448,7 @@ def assign(
 
     task = Task(inputs.user, inputs.work, inputs.dtype, metric, kernel)
     if inputs.user.lazy:
+        require_name(kernel)
         if inputs.x.ndim == 2:
             return lazily.assign(task, inputs, dtype)
         parts = [lazily.assign(task, one, dtype) for one in lazily.problems(inputs)]

@@ -37,8 +37,7 @@ def best_of(
     Equal up to rounding: two runs often end with the same clusters in another order, and which order is
     returned must not depend on how a library sums.
     """
-    xp, flow = problem.xp, problem.flow
-    below = 1 - 64 * float(xp.finfo(problem.dtypes.sums).eps)
+    xp, flow, below = problem.xp, problem.flow, clearly_less(problem)
     kernel_state = kernel.start(problem.x, mass, problem.plan)
     if rules.tol:
         rules = rules._replace(tol=rules.tol * variance_of(problem, mass))
@@ -57,6 +56,11 @@ def best_of(
 
     best: Answer = flow.repeat(1, n_runs, step, run(0))
     return best._replace(inertia=rules.inertia(best.inertia))
+
+
+def clearly_less(problem: Problem) -> float:
+    """The factor below which an inertia is less than another by more than rounding."""
+    return 1 - 64 * float(problem.xp.finfo(problem.dtypes.sums).eps)
 
 
 def _sizes(problem: Problem, labels: Any) -> Any:

@@ -99,6 +99,12 @@ def _can_compile(problem: "Problem", k: int) -> bool:
     return bool(problem.finite and problem.scale == 1 and compiler_found())
 
 
+def require_name(name: Any) -> None:
+    """Require what `kernel=` may say."""
+    if name not in (None, *NAMES):
+        raise ValueError(f"`kernel` must be one of None, {', '.join(map(repr, NAMES))}, got {name!r}.")
+
+
 def select(problem: "Problem", name: str | None = None) -> Kernel:
     """Pick the kernel for a problem, or the one of this name."""
     from xpmeans._core.brute import LIMIT, BruteForce
@@ -106,8 +112,7 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
     from xpmeans._core.precision import is_one
 
     n, d, k, *_ = problem.plan
-    if name not in (None, *NAMES):
-        raise ValueError(f"`kernel` must be one of None, {', '.join(map(repr, NAMES))}, got {name!r}.")
+    require_name(name)
     if name == "host" and not _can_compile(problem, k):
         raise ValueError(
             "`kernel` 'host' serves arrays in host memory, outside of transformations, whose squares stay in "

@@ -42,7 +42,7 @@ _beside: dict[int, tuple[Any, str, Any]] = {}
 
 
 def left_beside(block: Any, mark: str) -> Any:
-    """Take away what was left beside a block under this mark, or None."""
+    """Take away what was left beside a block, and return it if that was under this mark, else None."""
     owner, found, value = _beside.pop(id(block), (None, "", None))
     return value if owner is not None and owner() is block and found == mark else None
 
@@ -178,11 +178,12 @@ class Blocks:
         self._graph, self.x, self.weights, self._held = {}, None, None, None
 
     def _fits(self) -> bool:
-        """Whether the points, and what is left beside them, take up no more than `SHARE` of the memory."""
+        """Whether points, weights and what is left beside them take up no more than `SHARE` of the memory."""
         get = get_scheduler(collections=[self.x])
         if get is get_scheduler(scheduler="processes"):
             return False  # whose workers live for one pass
-        size = self.n * (self.x.dtype.itemsize * self.x.shape[1] + BYTES_BESIDE)
+        weight = 0 if self.weights is None else self.weights.dtype.itemsize
+        size = self.n * (self.x.dtype.itemsize * self.x.shape[1] + weight + BYTES_BESIDE)
         return float(size) <= SHARE * _memory(getattr(get, "__self__", None))
 
     def total(self, name: str, work: Callable[..., Any], shared: tuple[Any, ...]) -> Any:

@@ -15,9 +15,9 @@ from xpmeans import _inputs, _solve
 from xpmeans._core import initial
 from xpmeans._core.blocks import Drawn, Far, Look, Moments, Quality, Sums, draw, farthest
 from xpmeans._core.distances import squared_distances
-from xpmeans._core.precision import cast, measure, precision, scale_for
+from xpmeans._core.precision import cast, measure, precision, promoted, scale_for
 from xpmeans._core.problem import Problem, plan_for
-from xpmeans._dispatch import dispatch, on_host, returned, to_host, without_false_alarms
+from xpmeans._dispatch import Context, dispatch, on_host, returned, to_host, without_false_alarms
 from xpmeans._kernels import flow_for, lazy, select
 from xpmeans._kernels.tally import tally
 from xpmeans._solve import Task
@@ -42,9 +42,17 @@ class Part(NamedTuple):
     back: Callable[[Any], Any]  # to the block's library
 
 
+def beside(block: Any, array: Any) -> Any:
+    """A small array, or weights, where a block is."""
+    if isinstance(block, np.ndarray):
+        return array
+    user, _ = dispatch(x=block)
+    return user.xp.asarray(array, device=user.device)
+
+
 def part_of(frame: Frame, block: Any, weights: Any | None, checked: bool = True) -> Part:
     """A block's points, and their weights, where the work happens; `checked` ones are finite."""
-    arrays = {"x": block} if weights is None else {"x": block, "sample_weight": weights}
+    arrays = {"x": block} if weights is None else {"x": block, "sample_weight": beside(block, weights)}
     user, found = dispatch(**arrays)
     work, found = on_host(user, found)
     x, xp = found[0], work.xp
@@ -68,21 +76,26 @@ def masses(part: Part) -> Any:
     return np.ones(part.problem.plan.n) if part.mass is None else to_host(part.mass)
 
 
-def _started(part: Part, frame: Frame, block: Any) -> tuple[Any, Any, Any]:
+def _mark(frame: Frame, first: int) -> str:
+    """What tells a block from the same one at another place, where other weights may go with it."""
+    return f"{frame.mark} {first}"
+
+
+def _started(part: Part, frame: Frame, block: Any, first: int) -> tuple[Any, Any, Any]:
     """The kernel for a block, and from the last step, if it left them, a state and what was added up."""
     problem = part.problem
     kernel = select(problem, frame.kernel)
-    beside = lazy().left_beside(block, frame.mark)
+    beside = lazy().left_beside(block, _mark(frame, first))
     if beside is None:
         return kernel, kernel.start(problem.x, None, problem.plan), None
     kind, items, last = beside
     return kernel, kind._make(problem.x if item is ... else item for item in items), last
 
 
-def _leave(part: Part, frame: Frame, block: Any, state: Any, last: Any) -> None:
+def _leave(part: Part, frame: Frame, block: Any, first: int, state: Any, last: Any) -> None:
     """Leave a kernel's state beside the block, without the points."""
     items = tuple(... if item is part.problem.x else item for item in state)
-    lazy().leave_beside(block, frame.mark, (type(state), items, last))
+    lazy().leave_beside(block, _mark(frame, first), (type(state), items, last))
 
 
 @without_false_alarms
@@ -138,30 +151,30 @@ def _moments(part: Part, mass: Any, size: float) -> Moments:
 
 
 @without_false_alarms
-def step(block: Any, weights: Any, _first: int, frame: Frame, book: Any, asks: bool) -> Sums:
+def step(block: Any, weights: Any, first: int, frame: Frame, book: Any, asks: bool) -> Sums:
     """Label every point, and sum the points of each centroid; the inertia if it `asks` for it."""
     part = part_of(frame, block, weights)
     problem, xp = part.problem, part.problem.xp
     book = xp.asarray(book, device=problem.device)
-    kernel, state, last = _started(part, frame, block)
+    kernel, state, last = _started(part, frame, block, first)
     state, found = kernel.step(state, book)
     if last is None or found.n_changed != 0:
         sums, counts = tally(problem, part.mass, found.labels)
         last = to_host(sums), to_host(counts)
-    _leave(part, frame, block, state, last)
+    _leave(part, frame, block, first, state, last)
     inertia = _sum(part, squared_distances(problem, book, found.labels)) if asks else 0.0
     return Sums(last[0], last[1], inertia)
 
 
 @without_false_alarms
-def quality(block: Any, weights: Any, _first: int, frame: Frame, book: Any, goes_on: bool) -> Quality:
+def quality(block: Any, weights: Any, first: int, frame: Frame, book: Any, goes_on: bool) -> Quality:
     """Inertia and sizes of clusters; what is beside the block is cleared away unless it `goes_on`."""
     part = part_of(frame, block, weights)
     problem, xp = part.problem, part.problem.xp
-    kernel, state, last = _started(part, frame, block)
+    kernel, state, last = _started(part, frame, block, first)
     labels, squares = kernel.assign(state, xp.asarray(book, device=problem.device))
     if goes_on:
-        _leave(part, frame, block, state, last)
+        _leave(part, frame, block, first, state, last)
     return Quality(_sum(part, squares), to_host(problem.flow.sizes(xp, labels, frame.k, problem.device)))
 
 
@@ -205,9 +218,9 @@ def far(
     part = part_of(frame, block, weights)
     problem, xp = part.problem, part.problem.xp
     book = xp.asarray(book, device=problem.device)
-    kernel, state, last = _started(part, frame, block)
+    kernel, state, last = _started(part, frame, block, first)
     labels, _ = kernel.assign(state, book)
-    _leave(part, frame, block, state, last)
+    _leave(part, frame, block, first, state, last)
     squares = squared_distances(problem, book, labels)
     origin = xp.zeros((1, problem.plan.d), dtype=book.dtype, device=problem.device)
     least = (2 * float(xp.finfo(problem.dtypes.compute).eps)) ** 2 * squared_distances(problem, origin)
@@ -289,27 +302,31 @@ def fetch(block: Any, weights: Any, first: int, frame: Frame, wanted: dict[int, 
 
 def assigned(block: Any, book: Any, metric: str, kernel: str | None, dtype: Any) -> tuple[Any, Any]:
     """Labels and distances of a block's points."""
+    user, book, dtype = _at(block, book, dtype)
     if not block.shape[0]:
-        user, _ = dispatch(x=block)
         return tuple(user.xp.zeros(0, dtype=kind, device=user.device) for kind in (user.xp.int32, dtype))
-    inputs = _inputs.inputs_of("assign", block, centroids=_beside(block, book))
+    inputs = _inputs.inputs_of("assign", block, centroids=book)
     task = Task(inputs.user, inputs.work, inputs.dtype, metric, kernel)
     labels, lengths = _solve.solve(_solve.assign, task, inputs, per_point=(True, True))
-    return returned(inputs.user, labels), returned(inputs.user, lengths, dtype)
+    return returned(user, labels), returned(user, lengths, dtype)
 
 
 def transformed(block: Any, book: Any, metric: str, dtype: Any) -> tuple[Any]:
     """Distances of a block's points from all centroids."""
+    user, book, dtype = _at(block, book, dtype)
     if not block.shape[0]:
-        user, _ = dispatch(x=block)
         return (user.xp.zeros((0, book.shape[0]), dtype=dtype, device=user.device),)
-    inputs = _inputs.inputs_of("assign", block, cluster_centers_=_beside(block, book))
+    inputs = _inputs.inputs_of("assign", block, cluster_centers_=book)
     task = Task(inputs.user, inputs.work, inputs.dtype, metric)
     (found,) = _solve.solve(_solve.transform, task, inputs, (True,))
-    return (returned(inputs.user, found, dtype),)
+    return (returned(user, found, dtype),)
 
 
-def _beside(block: Any, book: Any) -> Any:
-    """A code book where a block is."""
+def _at(block: Any, book: Any, dtype: Any) -> tuple[Context, Any, Any]:
+    """What a block is made of, a code book where it is, and its own dtype for one that NumPy was told of."""
     user, _ = dispatch(x=block)
-    return book if user.library == "numpy" else user.xp.asarray(book, device=user.device)
+    if user.library == "numpy":
+        return user, book, dtype
+    book = beside(block, book)
+    kinds = (precision(user.xp, table.dtype, user.device).result for table in (block, book))
+    return user, book, promoted(user.xp, *kinds)

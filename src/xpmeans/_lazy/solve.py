@@ -1,5 +1,6 @@
 """The work of one call on Dask arrays, from checked arguments to its answer: passes, one after the other."""
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from xpmeans import _inputs
 from xpmeans._checkpoint import Checkpoint
 from xpmeans._core.fit import moved_by
 from xpmeans._core.precision import cast
-from xpmeans._core.restarts import Answer
+from xpmeans._core.restarts import Answer, clearly_less
 from xpmeans._dispatch import without_false_alarms
 from xpmeans._inputs import Inputs
 from xpmeans._kernels import lazy
@@ -72,15 +73,16 @@ def cluster(
     book = None if inputs.book is None else lazy().computed(inputs.book)
     if book is not None:
         _inputs.finite("init", np, book)
-    blocks = lazy().Blocks(inputs.x, inputs.weights).ready(persist)
-    before, mark = Checkpoint(checkpoint), uuid4().hex
     named = task.init if isinstance(task.init, str) else None
+    before, mark, call = Checkpoint(checkpoint), uuid4().hex, _call(task, inputs, named, book)
+    before.require(call)
+    blocks = lazy().Blocks(inputs.x, inputs.weights).ready(persist)
     numbers = [Numbers.drawn(source, task.k) for _ in range(task.n_runs)] if named else []
     if "keys" in before.before:
         numbers = Numbers.unpacked(before.before)[: len(numbers)]
     try:
         table = Table(task, blocks, numbers, book, task.tol > 0 or checkpoint is not None, mark)
-        before.require(table.call(named, book))
+        before.require({**call, "n_points": blocks.n, "points": table.digest})
         best = _best(table, inputs, source, book, before)
     finally:
         blocks.let_go()
@@ -89,34 +91,56 @@ def cluster(
     return best._replace(labels=labels)
 
 
+def _call(task: Task, inputs: Inputs, init: str | None, book: Any) -> dict[str, Any]:
+    """What tells a call from others, the points left out."""
+    named = "centroids" if book is not None else str(init)
+    given = {} if book is None else {"centroids": book}
+    return {
+        "n_clusters": task.k,
+        "n_columns": inputs.x.shape[1],
+        "dtype": str(inputs.x.dtype).rpartition(".")[2],
+        "metric": task.metric,
+        "empty": task.empty,
+        "init": named,
+        "max_iter": task.max_iter,
+        "tol": task.tol,
+        "n_init": task.n_runs,
+        **given,
+    }
+
+
 def _best(
     table: Table, inputs: Inputs, source: np.random.Generator, book: Any, checkpoint: Checkpoint
 ) -> Answer:
-    """The best of all runs, with the centroids that the labels are of in place of the labels."""
+    """The best of all runs, as `best_of` has it, with the labels' centroids in place of the labels."""
     task, before = table.task, checkpoint.before
     best: Answer | None = None
     least, begun = math.inf, int(before.get("run", 0))
     if "best_centroids" in before:
         best, least = Answer(*(before[f"best_{name}"] for name in Answer._fields)), float(before["least"])
+    if "source" in before:
+        source.bit_generator.state = json.loads(str(before["source"]))
     for run in range(begun, task.n_runs):
-        kept = {} if best is None else {f"best_{name}": value for name, value in best._asdict().items()}
-        kept.update(Numbers.packed(table.numbers), least=least, run=run)
-
-        def note(standing: Standing, kept: dict[str, Any] = kept) -> None:
-            checkpoint.note({**kept, **standing._asdict()})
-
         if run == begun and before:
             standing = Standing(before["centroids"], int(before["n_iter"]), bool(before["converged"]))
         elif table.numbers:
             standing = Standing(cast(table.few.xp, table.first(run).points, table.few.dtypes.compute))
         else:
             standing = Standing(table.book("init", _called(task, inputs, source) if book is None else book))
+        kept = {} if best is None else {f"best_{name}": value for name, value in best._asdict().items()}
+        kept.update(Numbers.packed(table.numbers), least=least, run=run)
+        if callable(task.init):  # which draws for the later runs as well
+            kept["source"] = json.dumps(source.bit_generator.state, default=np.ndarray.tolist)
+
+        def note(standing: Standing, kept: dict[str, Any] = kept) -> None:
+            checkpoint.note({**kept, **standing._asdict()})
+
         note(standing)
         standing = fit(table, standing, task.tol * table.variance, note)
         centroids = table.rounded(standing.centroids)
         own = table.book("centroids", centroids)
         found = table.total("assess", quality, own, run + 1 < task.n_runs)
-        if best is None or found.inertia < least:
+        if best is None or found.inertia < least * clearly_less(table.few):
             least = found.inertia
             inertia = table.inertia(found.inertia)
             best = Answer(centroids, own, inertia, found.sizes, standing.n_iter, standing.converged)

@@ -65,6 +65,19 @@ class Numbers(NamedTuple):
         return [cls(low | high << 64, thinning) for (low, high), thinning in pairs]
 
 
+def _digest(mean: Any, deviation: float, total: float, scale: float, size: float) -> Any:
+    """What is the same for the same points in other blocks, and hardly for others: rounding is cut off.
+
+    Means count in units of the standard deviation: those of standardised points are nothing but rounding.
+    """
+    largest = float(np.abs(mean).max())
+    if deviation <= 1e-9 * largest:
+        deviation = 0.0
+    means = np.round(mean / (deviation or largest or 1.0), 6)
+    numbers = (*means, (deviation or largest) / scale, total * size)
+    return np.asarray([float(f"{number:.7g}") for number in numbers]) + 0.0  # which makes -0.0 0.0
+
+
 class Table:
     """The points of one call, once their values are checked."""
 
@@ -108,25 +121,15 @@ class Table:
         self.task, self.blocks, self.drawn, self.numbers = task, blocks, seen.drawn, numbers
         self.frame = frame._replace(scale=scale, size=size)
         self.few = Problem(context.xp, "cpu", points, dtypes, plan, scale, True, flow_for(context))
-        self.variance, self.digest = 0.0, [""]
+        self.variance, self.digest = 0.0, np.zeros(0)
         if seen.moments is not None:
             whole = seen.moments.at(scale, size)
             self.variance = whole.spread / whole.total / d
-            self.digest = [f"{number:.6e}" for number in (*whole.mean / scale, whole.spread / scale / scale)]
+            self.digest = _digest(whole.mean, self.variance**0.5, whole.total, scale, size)
 
     def total(self, name: str, work: Callable[..., Any], *shared: Any) -> Any:
         """One pass, see `Blocks.total`."""
         return self.blocks.total(name, work, (self.frame, *shared))
-
-    def call(self, init: str | None, book: Any) -> dict[str, Any]:
-        """What tells this call from others, points included as far as mean and spread do."""
-        task, points = self.task, self.digest
-        named = "centroids" if book is not None else str(init)
-        options = (task.metric, task.empty, named, task.max_iter, task.tol, task.n_runs)
-        names = ("metric", "empty", "init", "max_iter", "tol", "n_init")
-        shape = {"n_points": self.blocks.n, "n_clusters": task.k, "dtype": str(self.few.x.dtype)}
-        given = {} if book is None else {"centroids": book}
-        return {**shape, **dict(zip(names, options, strict=True)), "points": points, **given}
 
     def first(self, run: int) -> Drawn:
         """First centroids of a run by the method asked for."""
