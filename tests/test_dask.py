@@ -801,6 +801,11 @@ def test_minibatches_of_data_that_are_seen_once() -> None:
         expected.partial_fit(x[rows], sample_weight=weights[rows])
     np.testing.assert_array_equal(model.cluster_centers_, expected.cluster_centers_)
     np.testing.assert_array_equal(np.asarray(model.labels_), expected.predict(x))
+    before, bad = dict(model.__dict__), x.copy()
+    bad[280] = np.nan
+    with pytest.raises(ValueError, match="must not contain NaN"):
+        model.partial_fit(made(bad, (100, 200)))
+    assert model.__dict__ == before  # which a batch that fails leaves alone
 
 
 @pytest.mark.parametrize("init", ["k-means++", "random", "given"])

@@ -393,11 +393,11 @@ class MiniBatchKMeans(Clusterer):
         model = copy.deepcopy(self)
         for name in ("labels_", "inertia_"):  # of other points
             model.__dict__.pop(name, None)
-            self.__dict__.pop(name, None)
         moved = lazy().chain("partial-fit", inputs.x, inputs.weights, _fitted_on, model)
+        if moved.compute_labels:
+            moved.labels_ = moved.predict(X)
+        self.__dict__.clear()  # once nothing can fail any more
         self.__dict__.update(moved.__dict__)
-        if self.compute_labels:
-            self.labels_ = self.predict(X)
         return self
 
     def _task(self, X: Any, weights: Any, centers: Any = None) -> tuple[Task, Pace, _inputs.Inputs]:
