@@ -125,7 +125,7 @@ def main() -> None:
     for large, some in ratios.items():
         if some:
             mean = np.exp(np.mean(np.log(some)))
-            size = f"{SMALL:,} points or {'more' if large else 'less'}"
+            size = f"{SMALL:,} points or more" if large else f"less than {SMALL:,} points"
             summary = (
                 f"{len(some)} cases of {size}: the fastest peer of each takes {mean:.2f} times as long, in "
                 f"the geometric mean; the least is {min(some):.2f}."

@@ -19,7 +19,7 @@ author = "the xpmeans developers"
 copyright = "2026, the xpmeans developers"
 release = version = xpmeans.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "numpydoc", "support_matrix"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "numpydoc", "myst_parser", "support_matrix"]
 exclude_patterns = ["_build"]
 nitpicky = False
 numpydoc_show_class_members = False
