@@ -1,10 +1,13 @@
 """K-means on Dask: data larger than memory, a cluster of processes, many small blocks.
 
-``python -m benchmarks.out_of_core PART...`` with parts of: store, memory, slope, blocks, peer. Each prints
-one line of JSON a measurement; `store` and `slope` need zarr and 4 GB of disk, under the folder that
-XPMEANS_SCALE names or a temporary one. Times are of this machine alone; each comparison is made in one run.
+    python -m benchmarks.out_of_core [PART...] [--output benchmarks/results/dask.md]
+
+with parts of: store, memory, slope, blocks, peer. Each prints one line of JSON a measurement, and holds what
+it found against a limit; the exit status is 1 where one was missed. `store` and `slope` need zarr and 4 GB
+of disk, under the folder that XPMEANS_SCALE names or a temporary one. Each comparison is made in one run.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -13,19 +16,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
 import numpy as np
 
+from benchmarks.machine import hardware, status
 from xpmeans import kmeans
 from xpmeans._kernels.dask import Blocks
 
 D, K = 16, 64
 CHUNK = 1_000_000
-# Passes of a call with k-means|| on data that are read again each time: checks, seeding, iterations, inertia.
-SEEDING = 6
+
+
+class Figure(NamedTuple):
+    """What was measured, and how much it may be."""
+
+    what: str
+    value: float
+    limit: float
 
 
 def say(**found: Any) -> None:
@@ -53,8 +63,7 @@ def some_points(number: int, n: int = CHUNK) -> np.ndarray:
 
 def peak() -> float:
     """Most memory that this process has had, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    return status("VmHWM") / 1024
 
 
 def forget_peak() -> None:
@@ -108,7 +117,7 @@ def read(store: Any) -> float:
     return sum(float(store[i : i + CHUNK][0, 0]) for i in range(0, store.shape[0], CHUNK))
 
 
-def store(folder: Path, n_chunks: int = 60) -> None:
+def store(folder: Path, n_chunks: int = 60) -> Iterator[Figure]:
     """60 million points on disk, two workers of 1 GiB."""
     array = opened(folder, n_chunks)
     read(array)  # so that all comparisons find the file in the same cache
@@ -125,20 +134,17 @@ def store(folder: Path, n_chunks: int = 60) -> None:
                 seconds, result = timed(
                     lambda init=init: kmeans(data, K, init=init, rng=0, max_iter=5, tol=0)
                 )
-            say(
-                part="store",
-                init=init if isinstance(init, str) else "given",
-                seconds=round(seconds, 2),
-                over_reading=round(seconds / limit / len(found), 2),
-                passes=found,
-                iterations=result.n_iter,
-                client_mib=round(peak()),
-                worker_mib=[round(mib) for mib in client.run(peak).values()],
-                restarts=len(before - set(client.run(os.getpid).values())),
-            )
+            name = init if isinstance(init, str) else "given centroids"
+            ratio, restarts = seconds / limit / len(found), len(before - set(client.run(os.getpid).values()))
+            workers = [round(mib) for mib in client.run(peak).values()]
+            say(part="store", init=name, seconds=round(seconds, 2), passes=found, worker_mib=workers)
+            case = f"60 million x 16 in zarr, 2 workers of 1 GiB, {result.n_iter} iterations, {name}"
+            yield Figure(f"{case}: seconds of a pass over those of reading, {len(found)} passes", ratio, 2)
+            yield Figure("the same: most memory of the client, MiB", peak(), 500)
+            yield Figure("the same: workers restarted", restarts, 0)
 
 
-def memory(_: Path) -> None:
+def memory(_: Path) -> Iterator[Figure]:
     """8 million points in memory, two threads, against NumPy's path from the same start."""
     x = np.concatenate([some_points(i) for i in range(8)])
     start = some_points(9, K)
@@ -154,12 +160,14 @@ def memory(_: Path) -> None:
                 times["dask"].append(seconds)
                 times["dask and labels"].append(seconds + timed(result.labels.compute)[0])
                 times["numpy"].append(timed(lambda options=options: kmeans(x, K, **options))[0])
-            best = {name: round(min(several), 2) for name, several in times.items()}
-            ratio = {name: round(best[name] / best["numpy"], 2) for name in best}
-            say(part="memory", rows=len(x), iterations=max_iter, best_of_3=best, over_numpy=ratio)
+            best = {name: min(several) for name, several in times.items()}
+            say(part="memory", rows=len(x), iterations=max_iter, best_of_3=best)
+            for name in ("dask", "dask and labels"):
+                what = f"8 million x 16 in memory, {max_iter} iterations: seconds of {name} over NumPy's"
+                yield Figure(what, best[name] / best["numpy"], 1.3)
 
 
-def slope(folder: Path) -> None:
+def slope(folder: Path) -> Iterator[Figure]:
     """Time of an iteration against the number of points, 1 to 60 million, read again in each pass."""
     sizes, seconds = (1, 2, 6, 20, 60), []
     array = opened(folder, 60)
@@ -172,30 +180,31 @@ def slope(folder: Path) -> None:
             steps = [took for name, took in found if name == "step"]
             seconds.append(min(steps))
             say(part="slope", rows=n * CHUNK, iteration_seconds=steps)
-    found_slope = np.polyfit(np.log(np.asarray(sizes) * 1e6), np.log(seconds), 1)[0]
-    say(part="slope", exponent=round(float(found_slope), 3))
+    exponent = float(np.polyfit(np.log(np.asarray(sizes) * 1e6), np.log(seconds), 1)[0])
+    yield Figure("seconds of an iteration, 1 to 60 million points: slope on log axes", exponent, 1.05)
 
 
-def blocks(_: Path) -> None:
+def blocks(_: Path) -> Iterator[Figure]:
     """10,000 blocks of 100 points: what an iteration costs beside the work."""
     data = da.random.default_rng(0).normal(size=(1_000_000, 4), chunks=(100, 4))
     start = np.random.default_rng(0).normal(size=(8, 4))
 
-    def measure(scheduler: str) -> None:
+    def measure(scheduler: str) -> Iterator[Figure]:
         for persist in (True, False):
             with passes() as found:
                 kmeans(data, 8, init=start, tol=0, max_iter=5, persist=persist)
             steps = [took for name, took in found if name == "step"]
-            per_block = round(float(np.median(steps)) * 1000 / 10_000, 3)
-            say(part="blocks", scheduler=scheduler, persist=persist, ms_a_block_and_iteration=per_block)
+            per_block = float(np.median(steps)) * 1000 / 10_000
+            held = "held in memory" if persist else "made in each pass"
+            yield Figure(f"10,000 blocks {held}, {scheduler}: ms a block and iteration", per_block, 1)
 
     with dask.config.set(scheduler="threads", num_workers=2):
-        measure("threads")
+        yield from measure("threads")
     with cluster("2 GiB"):
-        measure("distributed")
+        yield from measure("distributed")
 
 
-def peer(_: Path) -> None:
+def peer(_: Path) -> Iterator[Figure]:
     """dask-ml's KMeans on 8 million points in memory, from the same start, for as many iterations."""
     from dask_ml.cluster import KMeans
 
@@ -205,16 +214,38 @@ def peer(_: Path) -> None:
         model = KMeans(K, init=start, max_iter=5, tol=0)
         ours = min(timed(lambda: kmeans(data, K, init=start, max_iter=5, tol=0))[0] for _ in range(3))
         theirs = min(timed(lambda: model.fit(data))[0] for _ in range(3))
-    say(part="peer", ours=round(ours, 2), dask_ml=round(theirs, 2), times_slower=round(theirs / ours, 2))
+    yield Figure("8 million x 16 in memory: our seconds over dask-ml's", ours / theirs, 1 / 3)
 
 
-def main() -> None:
+def main() -> int:
+    """Measure, print, write."""
     parts = {part.__name__: part for part in (store, memory, slope, blocks, peer)}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(parts):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(os.environ.get("XPMEANS_SCALE", temporary))
-        for name in sys.argv[1:] or parts:
-            parts[name](folder)
+        for name in options.parts or parts:
+            for figure in parts[name](folder):
+                say(**figure._asdict())
+                figures.append(figure)
+    lines = [
+        "# Dask",
+        "",
+        f"{hardware()}. float32, k = 64 unless said otherwise. Made by `python -m benchmarks.out_of_core`.",
+        "",
+        "| what | measured | at most |",
+        "|---|---|---|",
+        *(f"| {what} | {value:.3g} | {limit:.3g} |" for what, value, limit in figures),
+    ]
+    if options.output:
+        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return int(any(figure.value > figure.limit for figure in figures))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
