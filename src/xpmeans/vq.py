@@ -35,6 +35,7 @@ def _raise_empty() -> None:
 
 
 _MISSING = {"warn": None, "raise": _raise_empty}
+_lloyd = without_false_alarms(lloyd)
 _SEEDING = {
     "random": without_false_alarms(seeding.gaussian),
     "points": seeding.points,
@@ -485,13 +486,15 @@ def kmeans2(
     user, (data, k) = dispatch_by_switch(data=data, k=k)
     gate("kmeans2", user)
     _arguments.check_points(data)
-    dtype = precision(user.xp, data.dtype, user.device).result
+    dtypes = precision(user.xp, data.dtype, user.device)
+    dtype = dtypes.result
     context, (data, k) = on_host(user, [data, k])
     xp, device = context.xp, context.device
 
     _arguments.check_filled(data=data, k=k)
     x = _arguments.columns(data)
-    dtypes = precision(xp, x.dtype, device)
+    if context is not user:
+        dtypes = precision(xp, x.dtype, device)
     reach = _arguments.reach_of(xp, x, check_finite)
     given = minit == "matrix" or math.prod(getattr(k, "shape", ())) > 1
     if given:
@@ -512,7 +515,7 @@ def kmeans2(
     if not given:
         centroids = seed_centroids(problem, n_clusters, draws)
 
-    result = without_false_alarms(lloyd)(problem, select(problem), centroids, n_iter, on_empty)
+    result = _lloyd(problem, select(problem), centroids, n_iter, on_empty)
     if result.empty:
         warnings.warn(_EMPTY, UserWarning, stacklevel=2)
     centroid = result.centroids[:, 0] if data.ndim == 1 else result.centroids

@@ -14,14 +14,15 @@ from xpmeans._kernels import Step
 
 # Largest n k d served: on NumPy both kernels take about 40 us a step there.
 LIMIT = 1 << 14
+# Columns up to which additions take less time than to call a sum: 1.3 us against 2.6 for two.
+FEW = 4
 
 
 class State(NamedTuple):
     """Points ready for every step."""
 
     columns: Any  # (d, 1, n) scaled, in the dtype of sums; a point that is not finite is NaN
-    weighted: Any  # (n, d) scaled points times weights
-    weights: Any  # (n,)
+    weighted: Any  # (n, d + 1) scaled points times weights, and the weights
     index: Any  # (k, 1) the labels there are
 
 
@@ -50,14 +51,15 @@ class BruteForce:
         index = xp.arange(plan.k, dtype=xp.int32, device=self.device)
         # Flattened on the way, which makes it contiguous: NumPy takes 6 us less of 20 a step.
         columns = xp.reshape(xp.reshape(points.T, (-1,)), (plan.d, 1, plan.n))
-        return State(columns, weighted, weights, index[:, None])
+        weighted = xp.concat([weighted, weights[:, None]], axis=1)
+        return State(columns, weighted, index[:, None])
 
     def step(self, state: State, centroids: Any, room: int | None = None) -> tuple[State, Step]:  # noqa: ARG002
         """Label every point, and sum the points of each centroid."""
         labels, _ = self._nearest(state.columns, centroids)
         index = state.index[: centroids.shape[0], :]  # `kmeans` drops centroids on the way
-        members = cast(self.xp, index == labels, self.dtypes.sums)
-        return state, Step(labels, members @ state.weighted, members @ state.weights)
+        totals = cast(self.xp, index == labels, self.dtypes.sums) @ state.weighted
+        return state, Step(labels, totals[:, :-1], totals[:, -1])
 
     def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:
         """Labels and squared distances."""
@@ -75,7 +77,12 @@ class BruteForce:
         centroids = times(self.dtypes.held(xp, centroids, self.finite), self.scale)
         difference = columns - centroids.T[:, :, None]
         difference *= difference
-        squares = xp.sum(difference, axis=0)
+        if difference.shape[0] > FEW:
+            squares = xp.sum(difference, axis=0)
+        else:
+            squares = difference[0, ...]
+            for column in range(1, difference.shape[0]):
+                squares = squares + difference[column, ...]
         if not self.finite:
             squares = xp.where(xp.isfinite(squares), squares, xp.inf)
         return cast(xp, xp.argmin(squares, axis=0), xp.int32), squares

@@ -47,7 +47,7 @@ def lloyd(
     def step(state: Lloyd) -> Lloyd:
         kernel_state, (labels, sums, counts, *_) = kernel.step(state.kernel_state, state.centroids)
         members = counts[:, None]
-        empty = not xp.all(counts)
+        empty = int(xp.count_nonzero(counts)) < counts.shape[0]
         if empty:
             if on_empty is not None:
                 on_empty()
@@ -58,7 +58,7 @@ def lloyd(
             if not is_one(problem.scale):
                 means = means / problem.scale
         moved = cast(xp, means, problem.dtypes.compute)
-        settled = bool(xp.all(moved == state.centroids))
+        settled = int(xp.count_nonzero(moved != state.centroids)) == 0
         return Lloyd(moved, labels, state.empty or empty, state.n_iter + 1, settled, kernel_state)
 
     start = Lloyd(centroids, None, False, 0, False, kernel.start(problem.x, None, problem.plan))

@@ -44,7 +44,8 @@ def precision(xp: ModuleType, dtype: Any, device: Any) -> Precision:
     bits = xp.finfo(dtype).bits
     if bits > 64:
         raise TypeError(f"type other than float or double not supported, got {dtype}. Hint: use float64.")
-    return Precision(dtype, xp.float32 if bits < 32 else dtype, widest(xp, device))
+    sums = dtype if bits == 64 else widest(xp, device)
+    return Precision(dtype, xp.float32 if bits < 32 else dtype, sums)
 
 
 def promoted(xp: ModuleType, first: Any, second: Any) -> Any:
@@ -99,19 +100,18 @@ def measure(xp: ModuleType, x: Any) -> Reach:
     twice, from the cache then. Minimum and maximum alone do not always tell: in JAX 0.10 on the CPU they lose
     NaN (openxla/xla#21461).
     """
-    real = xp.isdtype(x.dtype, "real floating")
-    if not real and xp.isdtype(x.dtype, "bool"):
+    if not isinstance(x, np.ndarray) and xp.isdtype(x.dtype, "bool"):
         return Reach(1.0, True)
     largest, finite = 0.0, True
     size = 1 << 17 if isinstance(x, np.ndarray) else 1 << 20
     for chunk in chunks(x.shape[0], max(1, size // x.shape[1])):
         part = x[chunk, ...]
-        if isinstance(part, np.ndarray) and math.isfinite(
-            reach := max(-float(part.min()), float(part.max()))
-        ):
-            largest = max(largest, reach)  # NumPy's minimum and maximum propagate NaN
-            continue
-        if real and not xp.all(xp.isfinite(part)):
+        if isinstance(part, np.ndarray):
+            reach = max(-float(part.min()), float(part.max()))
+            if math.isfinite(reach):  # NumPy's minimum and maximum propagate NaN
+                largest = max(largest, reach)
+                continue
+        if xp.isdtype(part.dtype, "real floating") and not xp.all(xp.isfinite(part)):
             finite = False
             part = xp.where(xp.isfinite(part), part, xp.zeros_like(part))
         largest = max(largest, -float(xp.min(part)), float(xp.max(part)))

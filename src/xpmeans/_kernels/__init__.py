@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from xpmeans._core.loop import ACCELERATOR, EAGER, Flow
+from xpmeans._core.precision import is_one
 from xpmeans._core.stream import chunks
 
 if TYPE_CHECKING:
@@ -108,10 +109,10 @@ def require_name(name: Any) -> None:
 def select(problem: "Problem", name: str | None = None) -> Kernel:
     """Pick the kernel for a problem, or the one of this name."""
     from xpmeans._core.brute import LIMIT, BruteForce
-    from xpmeans._core.nearest import Reference
-    from xpmeans._core.precision import is_one
 
     n, d, k, *_ = problem.plan
+    if name is None and n * d * k <= LIMIT and is_one(problem.scale) and not problem.flow.traced:
+        return BruteForce(problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)
     require_name(name)
     if name == "host" and not _can_compile(problem, k):
         raise ValueError(
@@ -121,15 +122,11 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
     if problem.flow.traced:
         kernel: Kernel = traced().Traced(problem.xp, problem.device, problem.dtypes, problem.scale)
         return kernel
-    kind: Any = Reference
     if name == "host" or (name is None and is_compiled(problem, k)):
-        from xpmeans._kernels.host import Host
-
-        kind = Host
-    elif name is None and n * d * k <= LIMIT and is_one(problem.scale):
-        kind = BruteForce
-    selected: Kernel = kind(problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)
-    return selected
+        from xpmeans._kernels.host import Host as Kind
+    else:
+        from xpmeans._core.nearest import Reference as Kind  # type: ignore[assignment]
+    return Kind(problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)
 
 
 def lazy() -> Any:
