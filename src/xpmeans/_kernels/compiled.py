@@ -40,6 +40,6 @@ def compiled(function: Callable[..., Any], dtype: str) -> Any:
         draws.safe_from: types.void(table, table, table),
         draws.lower: types.float64(points, wide, table, types.int64, column, column, labels),
         draws.pick: types.int64(wide, wide, types.float64),
-        walk.add_up: types.void(tables, table, table),
+        walk.add_up: types.void(tables, table, table, types.int64, types.int64),
     }[function]
     return jitted([signature])(function)

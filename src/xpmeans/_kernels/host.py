@@ -119,7 +119,7 @@ class Host:
                 totals, age = last.totals.copy(), last.age + 1
             if last is not None and age == 0:
                 parts = _sums(state, np.full_like(labels, -1), labels, k)
-            compiled(walk.add_up, "d")(parts, *totals)
+            _add_up(parts, totals)
         sums = totals[0] + totals[1]
         state = state._replace(last=Last(book, labels, before, upper, lower, totals, age, near))
         return state, Step(labels, sums[:, :d], sums[:, d], n_changed=n_changed)
@@ -186,7 +186,7 @@ def _walk(
     n_changed = np.zeros(len(parts), np.int64)
     edges = np.array([0, *(part.stop for part in parts)])
     label_strands = compiled(walk.walk, state.shift.dtype.char)
-    tasks = shares(len(parts), threads.count())
+    tasks = shares(len(parts), threads.count(), short=drift.size > 0)
 
     def work(i: int) -> None:
         strand = tasks[i]
@@ -244,6 +244,17 @@ def _drift(state: State, book: Book, last: Last) -> tuple[Any, Any, int]:
     if not pruning_pays(n, d, k, drift.itemsize, share * (inside if axis >= 0 else 1)):
         drift = drift[:0]
     return drift, farthest, axis
+
+
+def _add_up(parts: Any, totals: Any) -> None:
+    """Add what the strands found to the totals of all clusters."""
+    add, k = compiled(walk.add_up, "d"), parts.shape[1]
+    some = strands(k, parts.size // k, 8)  # to read a number takes as long as to multiply eight
+
+    def work(i: int) -> None:
+        add(parts, *totals, some[i].start, some[i].stop)
+
+    threads.run(work, len(some))
 
 
 def _sums(state: State, before: Any, labels: Any, k: int) -> Any:

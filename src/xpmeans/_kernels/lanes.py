@@ -149,6 +149,52 @@ def load_columns(_, table, rows, first, column, count):
 
 
 @intrinsic
+def turn(_, table, rows, first, column, shift, tile, start, step):
+    """Write as many columns as there are lanes, of as many rows and less `shift`, each as a vector to `tile`.
+
+    `rows` are int32, from `first` on; vectors lie `step` numbers apart, from `start` on. A square is turned
+    over by exchanging its quarters, then the quarters of these, and so on, all in registers.
+    """
+    kind = Vector(table.dtype)
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        stride = builder.extract_value(array.strides, 0)
+        vector = context.get_value_type(kind)
+        align = table.dtype.bitwidth // 8
+        numbers = context.make_array(signature.args[1])(context, builder, arguments[1]).data
+        offset = builder.mul(arguments[3], ir.IntType(64)(align))
+        base = builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [offset])
+        moved = context.make_array(signature.args[4])(context, builder, arguments[4]).data
+        moved = builder.bitcast(builder.gep(moved, [arguments[3]]), vector.as_pointer())
+        moved = builder.load(moved, align=align)
+        square = []
+        for lane in range(kind.lanes):
+            place = builder.add(arguments[2], ir.IntType(64)(lane))
+            row = builder.sext(builder.load(builder.gep(numbers, [place])), ir.IntType(64))
+            address = builder.bitcast(builder.gep(base, [builder.mul(row, stride)]), vector.as_pointer())
+            square.append(builder.fsub(builder.load(address, align=align), moved))
+        size = kind.lanes // 2
+        while size:
+            low = [at - size + kind.lanes if at & size else at for at in range(kind.lanes)]
+            high = [at + kind.lanes if at & size else at + size for at in range(kind.lanes)]
+            for i in (i for i in range(kind.lanes) if not i & size):
+                pair = square[i], square[i + size]
+                square[i], square[i + size] = (_shuffled(builder, *pair, picks) for picks in (low, high))
+            size //= 2
+        data = context.make_array(signature.args[5])(context, builder, arguments[5]).data
+        for lane, column in enumerate(square):
+            place = builder.add(arguments[6], builder.mul(arguments[7], ir.IntType(64)(lane)))
+            builder.store(
+                column, builder.bitcast(builder.gep(data, [place]), vector.as_pointer()), align=align
+            )
+        return context.get_dummy_value()
+
+    place = types.intp
+    return types.void(table, rows, place, place, shift, tile, place, place), generate
+
+
+@intrinsic
 def load_wide(_, table, row, column):
     """Neighbouring numbers of a row, as many as a vector of float64 has, in float64."""
     kind = Vector(types.float64)

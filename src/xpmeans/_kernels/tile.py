@@ -29,6 +29,7 @@ from xpmeans._kernels.lanes import (
     store_wide,
     times,
     times_plus,
+    turn,
     where_less,
 )
 
@@ -51,7 +52,14 @@ def fill(x, rows, first, shift, begin, end, tile):
     if x.strides[1] == x.itemsize:
         for vector in range(BLOCK_VECTORS):
             row, place = first + vector * lanes, vector * lanes
-            if end - begin == 1:
+            if end - begin >= lanes:
+                column = begin
+                while column < end:
+                    column = min(column, end - lanes)  # the last ones, some of them again
+                    place = (column - begin) * size + vector * lanes
+                    turn(x, rows, row, column, shift, tile, place, size)
+                    column += lanes
+            elif end - begin == 1:
                 a, b, c, d = load_columns(x, rows, row, begin, 1)
                 store(tile, place, minus(a, splat(shift[begin])))
             elif end - begin == 2:

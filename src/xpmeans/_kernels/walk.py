@@ -237,14 +237,14 @@ def walk(
         )  # fmt: skip
 
 
-def add_up(parts, totals, lacks):
-    """Add the sums of all strands, one after the other, to the totals, and their rounding to `lacks`.
+def add_up(parts, totals, lacks, first, last):
+    """Add the sums of all strands, one after the other, to the totals of some clusters.
 
-    Knuth's two-sum. Clusters without points sum to zero.
+    Their rounding goes to `lacks` (Knuth's two-sum). Clusters without points sum to zero.
     """
-    _, k, columns = parts.shape
+    columns = parts.shape[2]
     delta = np.empty(columns)
-    for i in range(k):
+    for i in range(first, last):
         delta[:] = parts[0, i]
         for part in range(1, parts.shape[0]):
             for j in range(columns):
