@@ -81,7 +81,7 @@ def cluster(task: Task, draws: Any, x: Any, weights: Any, book: Any) -> Answer:
         return initial.points_at(problem, rows)
 
     def rounded(centroids: Any) -> Any:
-        if task.work.traced:
+        if task.work.traced or centroids.dtype == task.dtype:
             return cast(task.work.xp, centroids, task.dtype)
         # There and back, for NumPy has no bfloat16.
         return on_host(task.user, [returned(task.user, centroids, task.dtype)])[1][0]

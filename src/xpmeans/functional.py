@@ -17,7 +17,15 @@ import numpy as np
 from xpmeans import _checkpoint, _inputs, _solve
 from xpmeans._core.precision import promoted, widest
 from xpmeans._core.restarts import Answer
-from xpmeans._dispatch import being_compiled, converted, dispatch, is_tracer, returned, to_host
+from xpmeans._dispatch import (
+    all_returned,
+    being_compiled,
+    converted,
+    dispatch,
+    is_tracer,
+    returned,
+    to_host,
+)
 from xpmeans._inputs import Inputs
 from xpmeans._kernels import require_name
 from xpmeans._lazy import solve as lazily
@@ -337,12 +345,15 @@ def clustered(
         _inputs.raise_empty()
     single = inputs.x.ndim == 2
     index = xpx.default_dtype(user.xp, "indexing", device=user.device)
-    inertia = returned(user, answer.inertia, widest(user.xp, user.device))
+    centroids, labels, inertia, counts = all_returned(
+        user,
+        (answer.centroids, inputs.dtype),
+        (answer.labels, None),
+        (answer.inertia, widest(user.xp, user.device)),
+        (answer.counts, index),
+    )
     result = KMeansResult(
-        returned(user, answer.centroids, inputs.dtype),
-        returned(user, answer.labels),
-        inertia[()] if single else inertia,
-        returned(user, answer.counts, index),
+        *(centroids, labels, inertia[()] if single else inertia, counts),
         int(answer.n_iter) if single else returned(user, answer.n_iter),
         bool(answer.converged) if single else returned(user, answer.converged),
     )
