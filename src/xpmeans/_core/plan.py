@@ -46,8 +46,9 @@ def make_plan(n: int, d: int, k: int, itemsize: int, budget: int = BUDGET) -> Pl
 STRAND = 1 << 22
 # Strands at most, whatever the number of threads, which must not change a result.
 STRANDS = 64
-# Shares of the strands for each thread, where most points may stay where they are.
-SHARES = 4
+# Shares of the strands for each thread; and where most points may stay where they are.
+SHARES = 8
+SHORT = 4
 # Strands that are enough.
 ENOUGH = 16
 # Strands come in multiples of this, so that no thread of two or four gets one more than others: with 19 of
@@ -77,12 +78,11 @@ def strands(n: int, d: int, k: int, sums: bool = False) -> tuple[slice, ...]:
 
 
 def shares(n_strands: int, n_threads: int, short: bool) -> list[slice]:
-    """Neighbouring strands that a thread takes at once: one, or if they are `short` several.
+    """Neighbouring strands that a thread takes at once: several shares for each, in case one is held up.
 
-    To hand one over takes 5 us, which a strand of points that all stay where they are does not. Others take
-    long, and the fewer a thread takes the less the last one keeps all waiting.
+    To hand one over takes 5 us, which a `short` strand of points that all stay where they are does not.
     """
-    count = min(n_strands, SHARES * n_threads) if short else n_strands
+    count = min(n_strands, (SHORT if short else SHARES) * n_threads)
     edges = [n_strands * i // count for i in range(count + 1)]
     return [slice(*edge) for edge in pairwise(edges)]
 

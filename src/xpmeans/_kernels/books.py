@@ -4,7 +4,7 @@ import numpy as np
 
 from xpmeans._kernels.lanes import BYTES, load, minus, splat, store, times_plus
 from xpmeans._kernels.tile import QUAD
-from xpmeans._kernels.walk import MARGIN
+from xpmeans._kernels.walk import MARGIN, place_of
 
 
 def prepare(centroids, shift, order, quads, half_squares, exact, reach):
@@ -119,5 +119,5 @@ def drifts(new, old, near, gaps, outside, sample, keys, upper, lower, labels, st
         if high >= max(lower[i] - farthest, min(lower[i] - own[2], own[3] - high), own[1]):
             n_open += 1
             key, width = sample[i // step], MARGIN * np.float64(high)
-            n_inside += np.searchsorted(keys, key + width) - np.searchsorted(keys, key - width)
+            n_inside += place_of(keys, key + width) - place_of(keys, key - width)
     return farthest, n_open / n_looked_at, n_inside / max(n_open, 1) / k

@@ -18,7 +18,11 @@ BYTES = 64 if get_host_cpu_features().get("avx512f") else 32
 
 
 def jitted(*signatures, **options):
-    """Numba's compiler, for code that lets go of Python's lock, and is kept on disk if there is a place."""
+    """Numba's compiler, for code that lets go of Python's lock, and is kept on disk if there is a place.
+
+    No way in is made from C, nor, without a signature, from Python: that would take a second to compile.
+    """
+    options |= {"no_cfunc_wrapper": True, "no_cpython_wrapper": not signatures, "error_model": "numpy"}
 
     def decorate(function):
         try:
@@ -93,6 +97,24 @@ def store_integers(_, array, start, vector):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector), generate
+
+
+@intrinsic
+def copy(_, source, target, start, count):
+    """Copy a piece of a one-dimensional contiguous array to the same place in another of its dtype.
+
+    An assignment to a slice takes two seconds to compile, and a loop several times as long to run.
+    """
+
+    def generate(context, builder, signature, arguments):
+        places = []
+        for kind, argument in zip(signature.args[:2], arguments[:2], strict=True):
+            array = context.make_array(kind)(context, builder, argument)
+            places.append(builder.gep(array.data, [arguments[2]]))
+        cgutils.raw_memcpy(builder, places[1], places[0], arguments[3], source.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(source, target, types.intp, types.intp), generate
 
 
 @intrinsic

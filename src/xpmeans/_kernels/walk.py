@@ -4,6 +4,7 @@ import numpy as np
 
 from xpmeans._kernels.lanes import (
     BYTES,
+    copy,
     jitted,
     larger,
     load,
@@ -107,9 +108,9 @@ def move(x, weights, before, labels, rows, n_rows, sums):
     for t in range(n_changed):
         i = rows[t]
         weight = weights[i] if weights.size > 0 else 1.0
-        add(sums, labels[i], x, i, weight)
-        if before[i] >= 0:
-            add(sums, before[i], x, i, -weight)
+        for label, signed in ((labels[i], weight), (before[i], -weight)):
+            if label >= 0:
+                add(sums, label, x, i, signed)
     return n_changed
 
 
@@ -121,7 +122,8 @@ def line_up(x, axis, rows, n_rows, lined, counts):
         low, high = min(low, x[rows[t], axis]), max(high, x[rows[t], axis])
     width = np.float64(high - low)
     scale = (counts.size - 2) / width if width > SMALLEST else 0.0
-    counts[:] = 0
+    for bucket in range(counts.size):
+        counts[bucket] = 0
     for t in range(n_rows):
         counts[int((x[rows[t], axis] - low) * scale) + 1] += 1
     for bucket in range(1, counts.size):
@@ -130,7 +132,21 @@ def line_up(x, axis, rows, n_rows, lined, counts):
         bucket = int((x[rows[t], axis] - low) * scale)
         lined[counts[bucket]] = rows[t]
         counts[bucket] += 1
-    rows[:n_rows] = lined[:n_rows]
+    for t in range(n_rows):
+        rows[t] = lined[t]
+
+
+@jitted()
+def place_of(keys, key):
+    """How many of some numbers in their order are less than one; NumPy's takes half a second to compile."""
+    low, high = 0, keys.size
+    while low < high:
+        middle = (low + high) // 2
+        if keys[middle] < key:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @jitted()
@@ -147,19 +163,26 @@ def window(x, axis, upper, keys, rows, first, last):
         low, high, width = min(low, key), max(high, key), max(width, np.float64(upper[rows[t]]))
     width *= MARGIN
     beyond = width + 4 * np.finfo(np.float64).eps * max(abs(low), abs(high))  # these edges are rounded
-    begin = np.searchsorted(keys, low - beyond, side="left")
-    end = np.searchsorted(keys, high + beyond, side="right")
+    begin, end = place_of(keys, low - beyond), place_of(keys, high + beyond)
+    while end < keys.size and keys[end] == high + beyond:
+        end += 1
     return begin // QUAD, (end + QUAD - 1) // QUAD, width
 
 
-@jitted()
-def walk_strand(
-    x, weights, before, labels, upper, lower, book, half_squares, order, keys, axis, reach, exact, centroids,
-    shift, drift, farthest, sums,
+def walk(
+    x, weights, first_time, before, labels, upper, lower, edges, book, half_squares, order, keys, axis, reach,
+    exact, centroids, shift, drift, farthest, sums, n_changed,
 ):  # fmt: skip
-    """Label the points of one strand; how many changed their cluster."""
-    m, d = x.shape
-    k = centroids.shape[0]
+    """Label points, strand by strand; how many changed their cluster, and what that adds to the sums.
+
+    A strand lies between two `edges`, and has a table of `sums` to itself, if there is room in them. The
+    `first_time` the labels `before` become -1. For `drift` and `farthest` see `books.drifts`; without rows
+    of it every point is looked at.
+    """
+    if first_time:
+        for i in range(before.size):
+            before[i] = -1
+    k, d = centroids.shape
     dtype = reach.dtype.type
     rounding = dtype(4) * np.finfo(reach.dtype).eps
     block = BLOCK_VECTORS * (BYTES // reach.itemsize)
@@ -172,69 +195,50 @@ def walk_strand(
     rows = np.empty(together + 2 * block, np.int32)
     lined, counts = np.empty(together, np.int32), np.empty(130, np.int64)
     bounded = upper.size > 0
-    n_changed = 0
-    for start in range(0, m, together):
-        stop = min(start + together, m)
-        n_open = stop - start
-        if drift.size > 0:
-            labels[start:stop] = before[start:stop]
-            n_open = keep(upper, lower, before, drift, farthest, start, stop, rows)
-            n_open = tighten(x, upper, lower, before, drift, farthest, centroids, n_open, rows, lanes[0])
-        else:
-            for t in range(n_open):
-                rows[t] = start + t
-        for t in range(n_open, n_open + 2 * block):  # fills up the last tile, and one to look ahead to
-            rows[t] = rows[max(n_open - 1, 0)]
-        if axis >= 0 and n_open > block:
-            line_up(x, axis, rows, n_open, lined, counts)
-        for first in range(0, n_open, block):
-            last = min(first + block, n_open)
-            from_quad, to_quad, width = 0, half_squares.size // QUAD, np.inf
-            if axis >= 0:
-                from_quad, to_quad, width = window(x, axis, upper, keys, rows, first, last)
-            certain = scan(
-                x, rows, first, shift, book, half_squares, from_quad, to_quad, reach, bounded, tile, partial,
-                numbers, places, found,
-            )  # fmt: skip
-            for t in range(first, last):
-                labels[rows[t]] = order[numbers[t - first]]
-            if bounded:
-                for t in range(first, last):
-                    upper[rows[t]] = found[block + t - first]
-                    lower[rows[t]] = min(found[2 * block + t - first], dtype(width) * (dtype(1) - rounding))
-            if certain:
-                continue
-            for t in range(first, last):
-                if found[t - first] > 0:
-                    continue
-                i = rows[t]
-                labels[i], least, runner_up = decide(x, i, exact, k, lanes[0], lanes[1], lanes[2])
-                if bounded:
-                    upper[i] = dtype(np.sqrt(least)) * (dtype(1) + rounding)
-                    lower[i] = dtype(np.sqrt(runner_up)) * (dtype(1) - rounding)
-        n_changed += move(x, weights, before, labels, rows, n_open, sums)
-    return n_changed
-
-
-def walk(
-    x, weights, first, before, labels, upper, lower, edges, book, half_squares, order, keys, axis, reach,
-    exact, centroids, shift, drift, farthest, sums, n_changed,
-):  # fmt: skip
-    """Label points, strand by strand; how many changed their cluster, and what that adds to the sums.
-
-    A strand lies between two `edges`, and has a table of `sums` to itself, if there is room in them. The
-    `first` time the labels `before` become -1. For `drift` and `farthest` see `books.drifts`; without rows
-    of it every point is looked at.
-    """
-    if first:
-        before[:] = -1
     for strand in range(n_changed.size):
-        part = slice(edges[strand], edges[strand + 1])
-        n_changed[strand] = walk_strand(
-            x[part], weights[part], before[part], labels[part], upper[part], lower[part],
-            book, half_squares, order, keys, axis, reach, exact, centroids, shift, drift, farthest,
-            sums[strand],
-        )  # fmt: skip
+        begin, end = edges[strand], edges[strand + 1]
+        n_changed[strand] = 0
+        for start in range(begin, end, together):
+            stop = min(start + together, end)
+            n_open = stop - start
+            if drift.size > 0:
+                copy(before, labels, start, n_open)
+                n_open = keep(upper, lower, before, drift, farthest, start, stop, rows)
+                n_open = tighten(x, upper, lower, before, drift, farthest, centroids, n_open, rows, lanes[0])
+            else:
+                for t in range(n_open):
+                    rows[t] = start + t
+            for t in range(n_open, n_open + 2 * block):  # fills up the last tile, and one to look ahead to
+                rows[t] = rows[max(n_open - 1, 0)]
+            if axis >= 0 and n_open > block:
+                line_up(x, axis, rows, n_open, lined, counts)
+            for first in range(0, n_open, block):
+                last = min(first + block, n_open)
+                from_quad, to_quad, width = 0, half_squares.size // QUAD, np.inf
+                if axis >= 0:
+                    from_quad, to_quad, width = window(x, axis, upper, keys, rows, first, last)
+                certain = scan(
+                    x, rows, first, shift, book, half_squares, from_quad, to_quad, reach, bounded, tile,
+                    partial, numbers, places, found,
+                )  # fmt: skip
+                for t in range(first, last):
+                    labels[rows[t]] = order[numbers[t - first]]
+                if bounded:
+                    beyond = dtype(width) * (dtype(1) - rounding)
+                    for t in range(first, last):
+                        upper[rows[t]] = found[block + t - first]
+                        lower[rows[t]] = min(found[2 * block + t - first], beyond)
+                if certain:
+                    continue
+                for t in range(first, last):
+                    if found[t - first] > 0:
+                        continue
+                    i = rows[t]
+                    labels[i], least, runner_up = decide(x, i, exact, k, lanes[0], lanes[1], lanes[2])
+                    if bounded:
+                        upper[i] = dtype(np.sqrt(least)) * (dtype(1) + rounding)
+                        lower[i] = dtype(np.sqrt(runner_up)) * (dtype(1) - rounding)
+            n_changed[strand] += move(x, weights, before, labels, rows, n_open, sums[strand])
 
 
 def add_up(parts, totals, lacks, first, last):
@@ -245,7 +249,8 @@ def add_up(parts, totals, lacks, first, last):
     columns = parts.shape[2]
     delta = np.empty(columns)
     for i in range(first, last):
-        delta[:] = parts[0, i]
+        for j in range(columns):
+            delta[j] = parts[0, i, j]
         for part in range(1, parts.shape[0]):
             for j in range(columns):
                 delta[j] += parts[part, i, j]
@@ -256,8 +261,8 @@ def add_up(parts, totals, lacks, first, last):
             totals[i, j] = new
             lacks[i, j] += (old - (new - rest)) + (delta[j] - rest)
         if totals[i, columns - 1] == 0:
-            totals[i] = 0.0
-            lacks[i] = 0.0
+            for j in range(columns):
+                totals[i, j] = lacks[i, j] = 0.0
 
 
 def sum_up(x, weights, before, labels, sums):
