@@ -84,18 +84,23 @@ def cluster(memory: str = "1 GiB") -> Iterator[Any]:
 def passes() -> Iterator[list[tuple[str, float]]]:
     """Names and seconds of the passes made meanwhile."""
     found: list[tuple[str, float]] = []
-    whole = Blocks.total
+    ways = {"total": Blocks.total, "fold": Blocks.fold}
 
-    def total(self: Any, name: str, *arguments: Any) -> Any:
-        seconds, result = timed(lambda: whole(self, name, *arguments))
-        found.append((name, round(seconds, 3)))
-        return result
+    def timing(way: Callable[..., Any]) -> Callable[..., Any]:
+        def work(self: Any, name: str, *arguments: Any) -> Any:
+            seconds, result = timed(lambda: way(self, name, *arguments))
+            found.append((name, round(seconds, 3)))
+            return result
 
-    Blocks.total = total  # type: ignore[method-assign]
+        return work
+
+    for name, way in ways.items():
+        setattr(Blocks, name, timing(way))
     try:
         yield found
     finally:
-        Blocks.total = whole  # type: ignore[method-assign]
+        for name, way in ways.items():
+            setattr(Blocks, name, way)
 
 
 def opened(folder: Path, n_chunks: int) -> Any:

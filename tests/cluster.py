@@ -9,6 +9,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,13 @@ OPTIONS: dict[str, Any] = {"tol": 0, "max_iter": 10}
 
 
 def block(number: int, folder: str) -> np.ndarray:
-    """A block of points; a mark in the folder ends the process that makes the one with this number."""
+    """A block of points; a mark in the folder ends the process that makes it, or lets it fail."""
     mark = Path(folder, f"die-{number}")
     if mark.exists():
         mark.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
+    if Path(folder, f"fail-{number}").exists():
+        raise OSError("This block cannot be read.")
     rng = np.random.default_rng(number)
     return rng.normal(size=(ROWS, D)) + 2 * rng.integers(3, size=(ROWS, 1))
 
@@ -72,11 +76,15 @@ def bits_on_a_cluster(client: Any, folder: str) -> Any:
         for persist in (True, False, "auto")
     }
     kernel.MANY = 1  # so that a task serves several blocks
-    assert kernel.Blocks(points(folder))._inner is not None
+    assert kernel.Blocks(points(folder))._together == kernel.FAN
     for persist in (True, False):
         result = kmeans(points(folder), K, init=start(folder), persist=persist, **OPTIONS)
         runs[f"packed, persist={persist}"] = bits(result)
-    seeded = bits(kmeans(points(folder), K, rng=3, callback=look, **OPTIONS))
+    options = {"rng": 3, "callback": look, **OPTIONS}
+    seeded = [bits(kmeans(points(folder), K, persist=persist, **options)) for persist in (True, False)]
+    kernel.MANY = 256
+    for data in (points(folder), points(folder).rechunk((ROWS // 2, D)).rechunk((ROWS, D))):
+        seeded += [bits(kmeans(data, K, persist=persist, **options)) for persist in (True, False)]
     return {"runs": runs, "seeded": seeded, "left": left(client), "names": sorted(names)}
 
 
@@ -103,6 +111,72 @@ def killed_worker(client: Any, folder: str) -> Any:
         gone = before - set(client.run(os.getpid).values())
         found[f"persist={persist}"] = {"bits": bits(result), "gone": len(gone)}
     return {"runs": found, "left": left(client)}
+
+
+@contextmanager
+def before_round(number: int, act: Callable[[], Any]) -> Iterator[None]:
+    """Do something before a pass of k-means||, of which the sixth weighs."""
+    fold, begun = kernel.Blocks.fold, []
+
+    def acting(*arguments: Any) -> Any:
+        begun.append(1)
+        if len(begun) == number:
+            act()
+        return fold(*arguments)
+
+    kernel.Blocks.fold = acting  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        kernel.Blocks.fold = fold  # type: ignore[method-assign]
+
+
+def killed_while_seeding(client: Any, folder: str) -> Any:
+    """A worker ends in a round of k-means||, or before, with what it kept of the rounds so far."""
+    found = []
+
+    def kill() -> None:
+        os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+
+    for number, act in ((3, Path(folder, "die-13").touch), (4, kill), (6, kill)):
+        before = set(client.run(os.getpid).values())
+        with before_round(number, act):
+            result = kmeans(points(folder), K, rng=3, persist=False, **OPTIONS)
+        client.wait_for_workers(2)
+        gone = before - set(client.run(os.getpid).values())
+        found.append({"bits": bits(result), "gone": len(gone)})
+    return {"runs": found, "left": left(client)}
+
+
+def failed_while_seeding(client: Any, folder: str) -> Any:
+    """A block cannot be read any more, or Ctrl-C is pressed, in a round of k-means||."""
+    found = {}
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+    ways = {
+        "failed": Path(folder, "fail-13").touch,
+        "interrupted": lambda: signal.setitimer(signal.ITIMER_REAL, 0.05),
+    }
+    for name, act in ways.items():
+        data = points(folder)
+        if name == "interrupted":
+            Path(folder, "fail-13").unlink()
+            data = data.map_blocks(slowly, dtype=float)
+        try:
+            with before_round(3, act):
+                kmeans(data, K, rng=3, persist=False, **OPTIONS)
+        except (OSError, KeyboardInterrupt) as error:
+            found[name] = [type(error).__name__, *left(client)]  # while its frames are still there
+    return found
+
+
+def slowly(x: np.ndarray) -> np.ndarray:
+    """The same after a while."""
+    time.sleep(0.02)
+    return x
 
 
 def cancelled(client: Any, folder: str) -> Any:

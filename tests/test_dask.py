@@ -511,6 +511,49 @@ def test_what_is_left_beside_blocks_changes_no_bit(persist: bool, monkeypatch: p
     assert result.inertia == expected.inertia
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_what_a_seeding_keeps_changes_no_bit(scheduler: str, dtype: Any) -> None:
+    """Of blocks that are held or read again, which need others or not, many small ones or few."""
+    from xpmeans._kernels import dask as kernel
+
+    x = np.round(blobs(n=4000, d=3, k=9, spread=1.0, seed=3), 1).astype(dtype)  # with copies, and ties
+    data = made(x, (1500, 0, 500, 2000))
+    options: dict[str, Any] = {"sample_weight": np.arange(4000) % 5, "rng": 5, "max_iter": 2}
+    results = []
+    for free, many in ((1e9, 256), (0.0, 256), (1e9, 1)):
+        with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler=scheduler, num_workers=2):
+            patch.setattr(kernel, "_memory", lambda _, free=free: free)
+            patch.setattr(kernel, "MANY", many)
+            for source in (data, da.from_array(x, chunks=(1000, 3)).rechunk(data.chunks)):
+                for persist in (True, False):
+                    result = kmeans(source, 9, persist=persist, **options)
+                    results.append(cluster.bits(result))
+    assert results == results[:1] * 12
+    with dask.config.set(scheduler="processes", num_workers=2):
+        assert dtype == np.float64 or cluster.bits(kmeans(data, 9, **options)) == results[0]
+
+
+def test_how_many_candidates_points_are_compared_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the last round, if what was found before is kept; else all."""
+    from xpmeans._kernels import dask as kernel
+
+    x, compared = blobs(n=300, k=6, spread=1.0), []
+    nearest = blocks._nearest
+
+    def counting(part: Any, found: Any, books: Any, kinds: Any) -> Any:
+        compared.append(sum(map(len, books[0 if found is None else found.n_books :])))
+        return nearest(part, found, books, kinds)
+
+    monkeypatch.setattr(blocks, "_nearest", counting)
+    needed = 2 * 300 * (8 + 1) * 2  # a float64 and a number up to 60, twice, in half the memory
+    for free, counts in ((needed, [1, *[12] * 5]), (needed - 1, [1, 13, 25, 37, 49, 61])):
+        monkeypatch.setattr(kernel, "_memory", lambda _, free=free: float(free))
+        compared.clear()
+        kmeans(made(x, (100, 200)), 6, rng=0, n_init=1, persist=False, max_iter=1)
+        assert compared == [count for count in counts for _ in range(2)]
+
+
 def test_a_block_that_occurs_twice_with_other_weights() -> None:
     x = blobs(n=6000, d=4, k=8, spread=2.0)
     weights = np.concatenate([np.ones(6000), np.arange(6000.0)])
@@ -561,7 +604,7 @@ def test_a_cluster_changes_no_bit_and_keeps_nothing(undisturbed: list[Any], tmp_
     ways = ("persist=True", "persist=False", "persist=auto", "packed, persist=True", "packed, persist=False")
     assert found["runs"] == dict.fromkeys(ways, undisturbed)
     seeded = kmeans(cluster.points(str(tmp_path)), cluster.K, rng=3, **cluster.OPTIONS)
-    assert found["seeded"] == cluster.bits(seeded)
+    assert found["seeded"] == [cluster.bits(seeded)] * 6
     assert found["left"] == [0, 0, 0]
     assert {"kmeans-check", "kmeans-seed", "kmeans-weigh", "kmeans-step", "kmeans-step-sum"} <= set(
         found["names"]
@@ -574,6 +617,19 @@ def test_a_worker_killed_in_an_iteration_changes_no_bit(undisturbed: list[Any], 
     for persist in (True, False):
         assert found["runs"][f"persist={persist}"] == {"bits": undisturbed, "gone": 1}
     assert found["left"] == [0, 0, 0]
+
+
+@posix
+def test_a_worker_killed_while_seeding_changes_no_bit(tmp_path: Path) -> None:
+    found = on_cluster("killed_while_seeding", tmp_path)
+    expected = cluster.bits(kmeans(cluster.points(str(tmp_path)), cluster.K, rng=3, **cluster.OPTIONS))
+    assert found == {"runs": [{"bits": expected, "gone": 1}] * 3, "left": [0, 0, 0]}
+
+
+@posix
+def test_a_seeding_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    found = on_cluster("failed_while_seeding", tmp_path)
+    assert found == {"failed": ["OSError", 0, 0, 0], "interrupted": ["KeyboardInterrupt", 0, 0, 0]}
 
 
 @posix

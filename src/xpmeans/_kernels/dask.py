@@ -7,7 +7,8 @@ whether tasks had to be run again. What a task yields is small: blocks are never
 Tasks are functions of their arguments alone. What a task finds out that helps the next one on the same
 block, such as bounds on distances, is left beside the block in the worker's memory, and lives as long as the
 block. It saves work and never changes a bit, so it may be lost with its worker, or when a block was spilled
-or moved.
+or moved. What is to outlive blocks that are read again in each pass is a result of the pass, which Dask keeps
+where it was made, and makes again from the blocks if it is lost, see `Blocks.fold`.
 """
 
 import inspect
@@ -27,6 +28,7 @@ from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef, convert_l
 from dask.base import get_scheduler
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
+from dask.sizeof import sizeof
 
 # Parts that are put together in one task.
 FAN = 16
@@ -37,6 +39,8 @@ MANY = 256
 SHARE = 0.5
 # What is left beside a block, for each of its points.
 BYTES_BESIDE = 24
+# No warning that the graph is large, as it is with many blocks.
+QUIET = {"distributed.admin.large-graph-warning-threshold": "1 GiB"}
 
 _beside: dict[int, tuple[Any, str, Any]] = {}
 
@@ -75,6 +79,7 @@ class Blocks:
             weights = _aligned(weights, x)
         self.x, self.weights = x, weights
         self._held: Any = None
+        self._found: Any = None
         self._sizes = None if np.isnan(x.chunks[0]).any() else x.chunks[0]
         self._prepare()
 
@@ -88,29 +93,24 @@ class Blocks:
         self._keys = [row[0] for row in arrays[0].__dask_keys__()]
         self._weights = arrays[1].__dask_keys__() if self.weights is not None else []
         self._packs: list[Any] = []
-        self._inner = self._packable()
+        own = {key: _own_nodes(self._graph, key) for key in (*self._keys, *self._weights)}
+        alone = None not in own.values()
+        self._together = FAN if alone and self._small() else 1
+        # The tasks that make blocks, done in one with the work: then a block is made where it is needed.
+        self._inner = [
+            [node for key in (*self._keys[some], *self._weights[some]) for node in own[key] or []]
+            for some in self._units()
+            if alone
+        ]
 
-    def _groups(self) -> list[slice]:
-        """Blocks whose parts are put together first."""
-        return [slice(i, i + FAN) for i in range(0, len(self._keys), FAN)]
+    def _small(self) -> bool:
+        """Whether blocks are many, and so small that to hand over a task takes longer than the work."""
+        size = 0 if self._sizes is None else max(self._sizes) * self.x.dtype.itemsize * self.x.shape[1]
+        return len(self._keys) >= MANY and 0 < size <= SMALL
 
-    def _packable(self) -> list[list[Any]] | None:
-        """For each group the tasks that make its blocks, if these are many and small, and need no others.
-
-        Then one task serves a group, for to hand over a task takes longer than the work on such a block.
-        """
-        size = (
-            SMALL + 1 if self._sizes is None else max(self._sizes) * self.x.dtype.itemsize * self.x.shape[1]
-        )
-        if len(self._keys) < MANY or size > SMALL:
-            return None
-        found = []
-        for group in self._groups():
-            nodes = [_own_nodes(self._graph, key) for key in (*self._keys[group], *self._weights[group])]
-            if None in nodes:
-                return None
-            found.append([node for some in nodes if some is not None for node in some])
-        return found
+    def _units(self) -> list[slice]:
+        """Blocks that one task serves: one, or some that are small and need nothing but themselves."""
+        return [slice(i, i + self._together) for i in range(0, len(self._keys), self._together)]
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -146,24 +146,25 @@ class Blocks:
         token = uuid4().hex
         keys = [(f"kmeans-count-{token}", i) for i in range(len(self._keys))]
         tasks = {key: Task(key, len, TaskRef(block)) for key, block in zip(keys, self._keys, strict=True)}
-        return tuple(get_scheduler(collections=[self.x])({**self._graph, **tasks}, keys))
+        return tuple(get_scheduler(cls=da.Array)({**self._graph, **tasks}, keys))
 
     def held(self, persist: bool | str) -> "Blocks":
         """The same with the data in the workers' memory, if they are to be, or "auto" and they fit."""
         if persist == "auto":
-            persist = self._fits()
+            weight = 0 if self.weights is None else self.weights.dtype.itemsize
+            persist = self._fits(self.x.dtype.itemsize * self.x.shape[1] + weight + BYTES_BESIDE)
         if not persist:
             return self
         other = object.__new__(Blocks)
         other.__dict__.update(self.__dict__)
-        if self._inner is None:
+        if self._together == 1:
             other.x, *weights = dask.persist(self.x, *([] if self.weights is None else [self.weights]))
             other.weights = weights[0] if weights else None
             other._prepare()
             return other
         name = f"kmeans-hold-{uuid4().hex}"
         graph, other._packs = dict(self._graph), []
-        for i, group in enumerate(self._groups()):
+        for i, group in enumerate(self._units()):
             key = (name, i)
             blocks = map(TaskRef, (*self._keys[group], *self._weights[group]))
             graph[key] = Task.fuse(*self._inner[i], Task(key, Pack, *blocks), key=key)
@@ -175,64 +176,97 @@ class Blocks:
 
     def let_go(self) -> None:
         """Forget the blocks, so that those held are freed even where a traceback holds on to this."""
-        self._graph, self.x, self.weights, self._held = {}, None, None, None
+        self._graph, self._inner = {}, []
+        self.x = self.weights = self._held = self._found = None
 
-    def _fits(self) -> bool:
-        """Whether points, weights and what is left beside them take up no more than `SHARE` of the memory."""
-        get = get_scheduler(collections=[self.x])
+    def _fits(self, each: int) -> bool:
+        """Whether so many bytes for each point take up no more than `SHARE` of the memory."""
+        get = get_scheduler(cls=da.Array)
         if get is get_scheduler(scheduler="processes"):
             return False  # whose workers live for one pass
-        weight = 0 if self.weights is None else self.weights.dtype.itemsize
-        size = self.n * (self.x.dtype.itemsize * self.x.shape[1] + weight + BYTES_BESIDE)
-        return float(size) <= SHARE * _memory(getattr(get, "__self__", None))
+        return float(self.n * each) <= SHARE * _memory(getattr(get, "__self__", None))
 
     def total(self, name: str, work: Callable[..., Any], shared: tuple[Any, ...]) -> Any:
         """What ``work(block, weights, first row, *shared)`` yields for all blocks, put together; one pass.
 
         `work` yields values with a method ``joined(others)``. Empty blocks are left out.
         """
-        token = uuid4().hex
-        graph, leaves = self._tasks(name, token, work, shared)
-        level = 1
-        while len(leaves) > 1:
-            level += 1
-            keys = []
-            for i in range(0, len(leaves), FAN):
-                key = (f"kmeans-{name}-sum-{token}", level, i // FAN)
-                graph[key] = Task(key, _joined, *map(TaskRef, leaves[i : i + FAN]))
-                keys.append(key)
-            leaves = keys
-        get = get_scheduler(collections=[self.x])
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"}):
-            return get({**self._graph, **graph}, leaves)[0]
+        graph, leaves = self._tasks(name, work, shared)
+        last = _summed(name, graph, leaves)
+        return self._get(graph, last)
+
+    def fold(self, name: str, work: Callable[..., Any], shared: tuple[Any, ...], each: int) -> Any:
+        """The same for work that goes on from what it found out in the pass before.
+
+        ``work(block, weights, first row, found, *shared)`` yields a pair: what is put together, and what it
+        found out about the block, which takes up so many bytes for `each` point. This is what the next pass
+        gets as `found` if there is room for two of them, as one is made of the other; else it gets None.
+        """
+        keep = each > 0 and self._fits(2 * each)
+        graph, wholes = self._tasks(name, work, shared, keep)
+        graph.update(self._kept())
+        parts = [(f"kmeans-{name}-part-{own}", i) for own, i in wholes]
+        for part, whole in zip(parts, wholes, strict=True):
+            graph[part] = Task(part, _part, TaskRef(whole))
+        last = _summed(name, graph, parts)
+        if not keep:
+            found, self._found = self._get(graph, last), None
+            return found
+        top = (wholes[0][0], len(wholes))
+        graph[top] = Task(top, Found, TaskRef(last))
+        self._found = self._begun(graph, top)  # so that what was found before goes as it is used
+        return self._get(self._kept(), top).part
+
+    def _begun(self, graph: dict[Any, Any], top: Any) -> Any:
+        """An array that holds what tasks yield, as long as it lives: all those named like the one on top."""
+        name, number = top
+        with dask.config.set(QUIET):
+            array = da.Array(graph, name, ((1,) * (number + 1),), dtype=object)
+            return dask.persist(array, optimize_graph=False)[0]
+
+    def _kept(self) -> dict[Any, Any]:
+        """What was found in the last pass; nothing where the scheduler knows it."""
+        return {} if self._found is None else convert_legacy_graph(dict(self._found.__dask_graph__()))
+
+    def _get(self, graph: dict[Any, Any], key: Any) -> Any:
+        """The result of a task."""
+        with dask.config.set(QUIET):
+            return get_scheduler(cls=da.Array)(graph, [key])[0]
 
     def _tasks(
-        self, name: str, token: str, work: Callable[..., Any], shared: tuple[Any, ...]
+        self, name: str, work: Callable[..., Any], shared: tuple[Any, ...], keep: bool | None = None
     ) -> tuple[dict[Any, Any], list[Any]]:
-        """Tasks that put together the parts of each group of blocks, and their keys."""
-        given = f"kmeans-{name}-given-{token}"
-        graph: dict[Any, Any] = {given: DataNode(given, shared)}
+        """A graph, and in it the keys of tasks that put together the parts of each unit of blocks."""
+        token = uuid4().hex
+        whole, given = f"kmeans-{name}-{token}", f"kmeans-{name}-given-{token}"
+        fused = self._inner and not self._packs
+        graph = {key: node for key, node in self._graph.items() if isinstance(node, DataNode) or not fused}
+        graph[given] = DataNode(given, shared)
         sizes = (0,) * len(self._keys) if self._sizes is None else self._sizes
-        firsts = list(accumulate(sizes, initial=0))
+        firsts = tuple(accumulate(sizes, initial=0))[:-1]
         leaves = []
-        for i, group in enumerate(self._groups()):
-            whole: Any = (f"kmeans-{name}-{token}", i)
-            common = (work, TaskRef(given))
-            blocks = [*map(TaskRef, self._keys[group]), *map(TaskRef, self._weights[group])]
-            numbers = tuple(firsts[group])[: len(self._keys[group])]
-            if self._packs:
-                graph[whole] = Task(whole, _of_pack, *common, numbers, TaskRef(self._packs[i]))
-            elif self._inner is not None:
-                parts = Task(whole, _parts, *common, numbers, *blocks)
-                graph[whole] = Task.fuse(*self._inner[i], parts, key=whole)
+        for i, some in enumerate(self._units()):
+            key = (whole, i)
+            arrays = [self._packs[i]] if self._packs else [*self._keys[some], *self._weights[some]]
+            call = (work, TaskRef(given), firsts[some], *map(TaskRef, arrays))
+            if keep is None:
+                task = Task(key, _parts, *call)
             else:
-                keys = [(f"kmeans-{name}-{token}", group.start + j) for j in range(len(numbers))]
-                for j, key in enumerate(keys):
-                    graph[key] = Task(key, _parts, *common, numbers[j : j + 1], *blocks[j :: len(numbers)])
-                whole = (f"kmeans-{name}-sum-{token}", 1, i)
-                graph[whole] = Task(whole, _joined, *map(TaskRef, keys))
-            leaves.append(whole)
+                before = None if self._found is None else TaskRef((self._found.name, i))
+                task = Task(key, _folded, keep, before, *call)
+            graph[key] = Task.fuse(*self._inner[i], task, key=key) if fused else task
+            leaves.append(key)
         return graph, leaves
+
+
+class Found:
+    """What a pass yields for some blocks: a part, and by the number of its first row what to keep of each."""
+
+    def __init__(self, part: Any, kept: dict[int, Any] | None = None) -> None:
+        self.part, self.kept = part, kept or {}
+
+    def __sizeof__(self) -> int:
+        return int(sizeof(self.kept))
 
 
 class Pack:
@@ -243,6 +277,20 @@ class Pack:
 
     def __sizeof__(self) -> int:
         return sum(int(array.nbytes) for array in self.arrays)
+
+
+def _summed(name: str, graph: dict[Any, Any], leaves: list[Any]) -> Any:
+    """The key of a task that puts together what others yield, which is added to the graph."""
+    token, level = uuid4().hex, 0
+    while len(leaves) > 1:
+        level += 1
+        keys = []
+        for i in range(0, len(leaves), FAN):
+            key = (f"kmeans-{name}-sum-{token}", level, i // FAN)
+            graph[key] = Task(key, _joined, *map(TaskRef, leaves[i : i + FAN]))
+            keys.append(key)
+        leaves = keys
+    return leaves[0]
 
 
 def _own_nodes(graph: dict[Any, Any], key: Any) -> list[Any] | None:
@@ -292,7 +340,7 @@ def chain(name: str, x: Any, weights: Any | None, work: Callable[..., Any], valu
     Each block is made when its turn comes, worked on where it is, and forgotten. Empty ones are left out.
     """
     blocks, token = Blocks(x, weights), uuid4().hex
-    get = get_scheduler(collections=[x])
+    get = get_scheduler(cls=da.Array)
     for i, key in enumerate(blocks._keys):
         given, own = (f"kmeans-{name}-given-{token}", i), (f"kmeans-{name}-{token}", i)
         mass = TaskRef(blocks._weights[i]) if blocks._weights else None
@@ -369,6 +417,8 @@ def _memory(client: Any) -> float:
 def _parts(work: Callable[..., Any], shared: tuple[Any, ...], firsts: tuple[int, ...], *arrays: Any) -> Any:
     """What blocks, given with the numbers of their first rows, yield in a pass; None if all are empty."""
     n = len(firsts)
+    if isinstance(arrays[0], Pack):
+        arrays = arrays[0].arrays
     blocks, weights = arrays[:n], arrays[n:] or (None,) * n
     found = []
     for block, mass, first in zip(blocks, weights, firsts, strict=True):
@@ -382,8 +432,27 @@ def _parts(work: Callable[..., Any], shared: tuple[Any, ...], firsts: tuple[int,
     return _joined(*found)
 
 
-def _of_pack(work: Callable[..., Any], shared: tuple[Any, ...], firsts: tuple[int, ...], pack: Pack) -> Any:
-    return _parts(work, shared, firsts, *pack.arrays)
+def _folded(
+    keep: bool,
+    before: Found | None,
+    work: Callable[..., Any],
+    shared: Any,
+    firsts: tuple[int, ...],
+    *arrays: Any,
+) -> Found:
+    """The same for work that goes on from what was found `before`."""
+    kept = {} if before is None else before.kept
+    found = {}
+
+    def on(block: Any, mass: Any, first: int, *shared: Any) -> Any:
+        part, found[first] = work(block, mass, first, kept.get(first), *shared)
+        return part
+
+    return Found(_parts(on, shared, firsts, *arrays), found if keep else None)
+
+
+def _part(found: Found) -> Any:
+    return found.part
 
 
 def _joined(*parts: Any) -> Any:

@@ -178,36 +178,67 @@ def quality(block: Any, weights: Any, first: int, frame: Frame, book: Any, goes_
     return Quality(_sum(part, squares), to_host(problem.flow.sizes(xp, labels, frame.k, problem.device)))
 
 
-@without_false_alarms
-def spread_out(
-    block: Any, weights: Any, first: int, frame: Frame, books: tuple[Any, ...], key: int, size: int
-) -> Drawn:
-    """Draw rows in proportion to weight times squared distance from the nearest row of all `books`."""
-    part = part_of(frame._replace(k=max(map(len, books))), block, weights)
-    problem, mark = part.problem, f"{frame.mark} {key}"
-    done, nearest = lazy().left_beside(block, mark) or (0, None)
-    if done > len(books):
-        done, nearest = 0, None
-    kernel = select(problem)
-    state = kernel.start(problem.x, None, problem.plan)
-    for book in books[done:]:
-        squares = to_host(kernel.assign(state, problem.xp.asarray(book, device=problem.device))[1])
-        nearest = squares if nearest is None else np.minimum(nearest, squares)
-    lazy().leave_beside(block, mark, (len(books), nearest))
-    return draw(key, len(books), first, masses(part) * nearest, Rows(problem), size)
+class Nearest(NamedTuple):
+    """The rows of some books that are nearest to the points of a block."""
+
+    n_books: int
+    squares: Any  # (n,) of the distances, scaled
+    rows: Any  # (n,) their numbers in all books
 
 
-@without_false_alarms
-def weigh(block: Any, weights: Any, _first: int, frame: Frame, book: Any) -> Sums:
-    """The weight of the points that are nearest to each row of a book."""
-    part = part_of(frame._replace(k=len(book)), block, weights)
+def _nearest(part: Part, found: Nearest | None, books: tuple[Any, ...], kinds: tuple[Any, Any]) -> Nearest:
+    """Go on from what was found for the first of the books; of equally near rows the first.
+
+    In the dtypes given, which are narrow, so that what is kept takes up little.
+    """
     problem = part.problem
     kernel = select(problem)
-    lazy().left_beside(block, frame.mark)  # the draws' distances, for which there is no more use
-    book = problem.xp.asarray(book, device=problem.device)
-    labels, _ = kernel.assign(kernel.start(problem.x, None, problem.plan), book)
-    counts = np.bincount(to_host(labels), to_host(part.mass) if part.mass is not None else None, len(book))
-    return Sums(np.zeros((0, 0)), counts.astype(float), 0.0)
+    state = kernel.start(problem.x, None, problem.plan)
+    done, squares, rows = found or (0, None, None)
+    for i in range(done, len(books)):
+        answer = kernel.assign(state, problem.xp.asarray(books[i], device=problem.device))
+        numbers, away = map(to_host, answer)
+        away, numbers = away.astype(kinds[0]), (numbers + sum(map(len, books[:i]))).astype(kinds[1])
+        if squares is not None:
+            nearer = away < squares
+            away, numbers = np.where(nearer, away, squares), np.where(nearer, numbers, rows)
+        squares, rows = away, numbers
+    return Nearest(len(books), squares, rows)
+
+
+@without_false_alarms
+def spread_out(
+    block: Any,
+    weights: Any,
+    first: int,
+    found: Nearest | None,
+    frame: Frame,
+    books: tuple[Any, ...],
+    kinds: tuple[Any, Any],
+    key: int,
+    size: int,
+) -> tuple[Drawn, Nearest]:
+    """Draw rows in proportion to weight times squared distance from the nearest row of all `books`."""
+    part = part_of(frame._replace(k=max(map(len, books))), block, weights)
+    nearest = _nearest(part, found, books, kinds)
+    return draw(key, len(books), first, masses(part) * nearest.squares, Rows(part.problem), size), nearest
+
+
+@without_false_alarms
+def weigh(
+    block: Any,
+    weights: Any,
+    _first: int,
+    found: Nearest | None,
+    frame: Frame,
+    books: tuple[Any, ...],
+    kinds: tuple[Any, Any],
+) -> tuple[Sums, None]:
+    """The weight of the points that are nearest to each row of all books."""
+    part = part_of(frame._replace(k=max(map(len, books))), block, weights)
+    rows = _nearest(part, found, books, kinds).rows
+    counts = np.bincount(rows, None if part.mass is None else to_host(part.mass), sum(map(len, books)))
+    return Sums(np.zeros((0, 0)), counts.astype(float), 0.0), None
 
 
 @without_false_alarms

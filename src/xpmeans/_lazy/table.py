@@ -145,16 +145,18 @@ class Table:
 
     def _parallel(self, drawn: Drawn, numbers: Numbers) -> Drawn:
         """K-means||: rounds of many candidates at once, thinned out in the end."""
-        found = [drawn]
+        size, found = OVERSAMPLING * self.task.k, [drawn]
+        kinds = np.dtype(self.few.dtypes.compute), np.min_scalar_type(ROUNDS * size)
+        each = sum(kind.itemsize for kind in kinds)
         for _ in range(ROUNDS):
             books = tuple(part.points for part in found)
-            more = self.total("seed", spread_out, books, numbers.key, OVERSAMPLING * self.task.k)
+            more = self.blocks.fold("seed", spread_out, (self.frame, books, kinds, numbers.key, size), each)
             if not len(more.rows):
                 break
             found.append(more)
-        rows = np.concatenate([part.rows for part in found])
-        points = np.concatenate([part.points for part in found])
-        weights = self.total("weigh", weigh, points).counts
+        books = tuple(part.points for part in found)
+        weights = self.blocks.fold("weigh", weigh, (self.frame, books, kinds), 0).counts
+        rows, points = np.concatenate([part.rows for part in found]), np.concatenate(books)
         return self._thinned(drawn._replace(rows=rows, points=points), weights, numbers)
 
     def _thinned(self, drawn: Drawn, weights: Any, numbers: Numbers) -> Drawn:
