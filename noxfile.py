@@ -136,7 +136,24 @@ def scale(session: nox.Session) -> None:
     It takes 20 minutes and 4 GB of disk.
     """
     install(session, ["dask"], "zarr>=3", "dask-ml", "-e", ".")
-    session.run("python", "-m", "benchmarks.out_of_core", *session.posargs)
+    options = session.posargs or ["--output", "benchmarks/results/dask.md"]
+    session.run("python", "-m", "benchmarks.out_of_core", *options)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Ours beside its peers, and beside itself; tables and plots go to benchmarks/results/.
+
+    It takes 20 minutes, on a machine that should do nothing else.
+    """
+    install(session, ["torch", "jax"], "faiss-cpu", "scikit-learn>=1.9", "scipy==1.17.1", "-e", ".[plot]")
+    for module, name in (
+        ("benchmarks", "exact"),
+        ("benchmarks.paths", "paths"),
+        ("benchmarks.scaling", "scaling"),
+        ("benchmarks.first_call", "first_call"),
+    ):
+        session.run("python", "-m", module, "--output", f"benchmarks/results/{name}.md")
 
 
 @nox.session

@@ -85,6 +85,7 @@ LAYOUTS = {
         (400, 64, 9),
         (257, 130, 33),
         (200, 300, 5),
+        *((90, d, 6) for d in (8, 15, 16, 17, 33, 132)),  # whole vectors of columns, one less and one more
     ],
 )
 @pytest.mark.parametrize("weighted", [False, True])
@@ -133,6 +134,49 @@ def test_hard_data(case: str, dtype: str) -> None:
         reach = np.abs(x).max() * len(x)
         np.testing.assert_allclose(ours.sums, theirs.sums, rtol=1e-12, atol=1e-15 * reach)
         np.testing.assert_array_equal(ours.counts, theirs.counts)
+
+
+@pytest.mark.parametrize("x", [blobs(5000, 8, 6), blobs(5000, 8, 6).astype("float32")])
+def test_the_centroids_of_the_last_step_are_assigned_without_another_look(
+    x: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel, fresh = bound(Host, x), bound(Host, x)
+    state = kernel.start(x, None, make_plan(*x.shape, 6, 8))
+    state, step = kernel.step(state, x[:6])
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "_pass", None)
+        labels, squares = kernel.assign(state, x[:6])
+    again = fresh.assign(fresh.start(x, None, make_plan(*x.shape, 6, 8)), x[:6])
+    np.testing.assert_array_equal(labels, again[0])
+    np.testing.assert_array_equal(squares, again[1])
+    assert not np.shares_memory(labels, step.labels)
+    others, _ = kernel.assign(state, x[6:12])
+    np.testing.assert_array_equal(others, nearest(x, x[6:12]))
+
+
+def test_places_are_numpys() -> None:
+    import numba
+
+    from xpmeans._kernels.walk import place_of
+
+    place = numba.njit(lambda keys, key: place_of(keys, key))
+    for keys in (np.array([1.0]), np.array([0.0, 1, 1, 1, 2, 5]), np.sort(blobs(500, 1, 3)[:, 0])):
+        for key in (*keys, *(keys + 0.1), -np.inf, np.inf):
+            assert place(keys, key) == np.searchsorted(keys, key)
+
+
+@pytest.mark.parametrize("n", [1, 100, 20_000, 1_000_000])
+@pytest.mark.parametrize("d", [2, 1024])
+@pytest.mark.parametrize("sums", [False, True])
+def test_strands_are_all_points_in_equal_shares(n: int, d: int, sums: bool) -> None:
+    parts = plan.strands(n, d, 64, sums=sums)
+    assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
+    assert parts[-1].stop == n
+    assert len(parts) < plan.ENOUGH or len(parts) % plan.EQUAL == 0
+    for short in (False, True):
+        for n_threads in (1, 2, 7):
+            tasks = plan.shares(len(parts), n_threads, short)
+            assert [i for task in tasks for i in range(task.start, task.stop)] == list(range(len(parts)))
 
 
 @pytest.mark.parametrize("least", [5e-324, 1e-310, 5e-307])

@@ -19,6 +19,16 @@ from xpmeans._core import fit
 X64 = jax.config.jax_enable_x64
 
 
+def test_dtypes_follow_the_mode() -> None:
+    x = blobs(60, 2, 3).astype("float32")
+    for mode in (True, False, True):
+        with jax.enable_x64(mode):
+            result = xpmeans.kmeans(jnp.asarray(x), 3, rng=0)
+            assert result.inertia.dtype == (jnp.float64 if mode else jnp.float32)
+            assert result.centroids.dtype == jnp.float32
+            assert result.counts.dtype == (jnp.int64 if mode else jnp.int32)
+
+
 def agree(traced: Any, eager: Any) -> None:
     """The same labels and, up to rounding, numbers."""
     for name, one, other in zip(traced._fields, traced, eager, strict=True):

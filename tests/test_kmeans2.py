@@ -203,3 +203,13 @@ def test_the_same_seed_gives_the_same_answer_on_every_library(lib: Library) -> N
             centroid, label = kmeans2(lib(x), 4, minit=minit, rng=seed)
             np.testing.assert_allclose(lib.numpy(centroid), expected, rtol=1e-12, atol=1e-12)
             np.testing.assert_array_equal(lib.numpy(label), expected_label)
+
+
+def test_whole_numbers_as_first_centroids(lib: Library) -> None:
+    points = np.round(4 * X).astype("int32")
+    centroid, label = kmeans2(lib(points), lib(points[:3]), iter=3, minit="matrix")
+    wide = points.astype(float)  # SciPy takes no integers
+    expected, labels = scipy_vq.kmeans2(wide, wide[:3], iter=3, minit="matrix")
+    found = lib.numpy(centroid)  # in the library's default dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-12 if found.dtype == np.float64 else 1e-6)
+    np.testing.assert_array_equal(lib.numpy(label), labels)

@@ -493,7 +493,7 @@ def kmeans2(
 
     _arguments.check_filled(data=data, k=k)
     x = _arguments.columns(data)
-    if context is not user:
+    if context is not user:  # NumPy may have other dtypes, and its own names for them
         dtypes = precision(xp, x.dtype, device)
     reach = _arguments.reach_of(xp, x, check_finite)
     given = minit == "matrix" or math.prod(getattr(k, "shape", ())) > 1

@@ -58,7 +58,9 @@ def lloyd(
             if not is_one(problem.scale):
                 means = means / problem.scale
         moved = cast(xp, means, problem.dtypes.compute)
-        settled = int(xp.count_nonzero(moved != state.centroids)) == 0
+        wide = problem.dtypes.sums  # the first centroids may have any dtype
+        changed = cast(xp, moved, wide) != cast(xp, state.centroids, wide)
+        settled = int(xp.count_nonzero(changed)) == 0
         return Lloyd(moved, labels, state.empty or empty, state.n_iter + 1, settled, kernel_state)
 
     start = Lloyd(centroids, None, False, 0, False, kernel.start(problem.x, None, problem.plan))

@@ -51,8 +51,8 @@ SHARES = 8
 SHORT = 4
 # Strands that are enough.
 ENOUGH = 16
-# Strands come in multiples of this, so that no thread of two or four gets one more than others: with 19 of
-# them for two, 20,000 points in 1024 columns take 250 ms, with 16 they take 236.
+# Many strands come in multiples of this, so that no thread of two or four gets one more than others: with 19
+# of them for two, 20,000 points in 1024 columns take 250 ms, with 16 they take 236.
 EQUAL = 4
 # What the sums of all strands may take.
 STRAND_BUDGET = 32 << 20
@@ -71,7 +71,7 @@ def strands(n: int, d: int, k: int, sums: bool = False) -> tuple[slice, ...]:
     tables = max(1, min(count, STRAND_BUDGET // (8 * k * (d + 2)), n // (16 * k)))
     if sums or tables >= ENOUGH:
         count = tables
-    if count > EQUAL:
+    if count >= ENOUGH:
         count -= count % EQUAL
     edges = [n * i // count for i in range(count + 1)]
     return tuple(slice(*edge) for edge in pairwise(edges))

@@ -59,6 +59,9 @@ def promoted(xp: ModuleType, first: Any, second: Any) -> Any:
         return first if xp.isdtype(first, "real floating") else second
 
 
+_widest: dict[tuple[ModuleType, str, Any], Any] = {}
+
+
 def widest(xp: ModuleType, device: Any) -> Any:
     """float64, or float32 on devices (and in JAX's default mode) that have nothing wider.
 
@@ -70,9 +73,6 @@ def widest(xp: ModuleType, device: Any) -> Any:
         dtypes = xp.__array_namespace_info__().dtypes(device=device, kind="real floating")
         _widest[key] = dtypes.get("float64", xp.float32)
     return _widest[key]
-
-
-_widest: dict[tuple[ModuleType, str, Any], Any] = {}
 
 
 def cast(xp: ModuleType, x: Any, dtype: Any) -> Any:

@@ -1,7 +1,9 @@
 """The types of what the host kernel compiles; a function is compiled when first used, and kept on disk."""
 
+import hashlib
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,13 @@ from numba.np.numpy_support import from_dtype
 
 from xpmeans._kernels import books, draws, walk
 from xpmeans._kernels.lanes import jitted
+
+
+@cache
+def _stamp() -> str:
+    """A digest of all that is compiled in: Numba looks at the file of the outermost function alone."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
 
 @cache
@@ -42,4 +51,5 @@ def compiled(function: Callable[..., Any], dtype: str) -> Any:
         draws.pick: types.int64(wide, wide, types.float64),
         walk.add_up: types.void(tables, table, table, types.int64, types.int64),
     }[function]
+    function.__qualname__ = f"{function.__name__}-{_stamp()}"  # which names the file on disk
     return jitted([signature])(function)

@@ -20,7 +20,8 @@ BYTES = 64 if get_host_cpu_features().get("avx512f") else 32
 def jitted(*signatures, **options):
     """Numba's compiler, for code that lets go of Python's lock, and is kept on disk if there is a place.
 
-    No way in is made from C, nor, without a signature, from Python: that would take a second to compile.
+    No way in is made from C, nor, without a signature, from Python, where a call would end the process: that
+    takes a second to compile. Tests call such a function from one of their own that they compile.
     """
     options |= {"no_cfunc_wrapper": True, "no_cpython_wrapper": not signatures, "error_model": "numpy"}
 
@@ -174,8 +175,9 @@ def load_columns(_, table, rows, first, column, count):
 def turn(_, table, rows, first, column, shift, tile, start, step):
     """Write as many columns as there are lanes, of as many rows and less `shift`, each as a vector to `tile`.
 
-    `rows` are int32, from `first` on; vectors lie `step` numbers apart, from `start` on. A square is turned
-    over by exchanging its quarters, then the quarters of these, and so on, all in registers.
+    `rows` are int32, from `first` on; vectors lie `step` numbers apart, from `start` on. The numbers of a row
+    lie side by side, with as many as there are lanes from `column` on. A square is turned over by exchanging
+    its quarters, then the quarters of these, and so on, all in registers.
     """
     kind = Vector(table.dtype)
 
@@ -183,19 +185,19 @@ def turn(_, table, rows, first, column, shift, tile, start, step):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         stride = builder.extract_value(array.strides, 0)
         vector = context.get_value_type(kind)
-        align = table.dtype.bitwidth // 8
+        itemsize = table.dtype.bitwidth // 8
         numbers = context.make_array(signature.args[1])(context, builder, arguments[1]).data
-        offset = builder.mul(arguments[3], ir.IntType(64)(align))
+        offset = builder.mul(arguments[3], ir.IntType(64)(itemsize))
         base = builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [offset])
         moved = context.make_array(signature.args[4])(context, builder, arguments[4]).data
         moved = builder.bitcast(builder.gep(moved, [arguments[3]]), vector.as_pointer())
-        moved = builder.load(moved, align=align)
+        moved = builder.load(moved, align=itemsize)
         square = []
         for lane in range(kind.lanes):
             place = builder.add(arguments[2], ir.IntType(64)(lane))
             row = builder.sext(builder.load(builder.gep(numbers, [place])), ir.IntType(64))
             address = builder.bitcast(builder.gep(base, [builder.mul(row, stride)]), vector.as_pointer())
-            square.append(builder.fsub(builder.load(address, align=align), moved))
+            square.append(builder.fsub(builder.load(address, align=itemsize), moved))
         size = kind.lanes // 2
         while size:
             low = [at - size + kind.lanes if at & size else at for at in range(kind.lanes)]
@@ -207,13 +209,11 @@ def turn(_, table, rows, first, column, shift, tile, start, step):
         data = context.make_array(signature.args[5])(context, builder, arguments[5]).data
         for lane, column in enumerate(square):
             place = builder.add(arguments[6], builder.mul(arguments[7], ir.IntType(64)(lane)))
-            builder.store(
-                column, builder.bitcast(builder.gep(data, [place]), vector.as_pointer()), align=align
-            )
+            target = builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
+            builder.store(column, target, align=itemsize)
         return context.get_dummy_value()
 
-    place = types.intp
-    return types.void(table, rows, place, place, shift, tile, place, place), generate
+    return types.void(table, rows, types.intp, types.intp, shift, tile, types.intp, types.intp), generate
 
 
 @intrinsic

@@ -108,7 +108,7 @@ def move(x, weights, before, labels, rows, n_rows, sums):
     for t in range(n_changed):
         i = rows[t]
         weight = weights[i] if weights.size > 0 else 1.0
-        for label, signed in ((labels[i], weight), (before[i], -weight)):
+        for label, signed in ((labels[i], weight), (before[i], -weight)):  # `add` is compiled once
             if label >= 0:
                 add(sums, label, x, i, signed)
     return n_changed
@@ -164,7 +164,7 @@ def window(x, axis, upper, keys, rows, first, last):
     width *= MARGIN
     beyond = width + 4 * np.finfo(np.float64).eps * max(abs(low), abs(high))  # these edges are rounded
     begin, end = place_of(keys, low - beyond), place_of(keys, high + beyond)
-    while end < keys.size and keys[end] == high + beyond:
+    while end < keys.size and keys[end] == high + beyond:  # those just as far count as well
         end += 1
     return begin // QUAD, (end + QUAD - 1) // QUAD, width
 
@@ -178,6 +178,8 @@ def walk(
     A strand lies between two `edges`, and has a table of `sums` to itself, if there is room in them. The
     `first_time` the labels `before` become -1. For `drift` and `farthest` see `books.drifts`; without rows
     of it every point is looked at.
+
+    One function, for one that it called would be compiled twice, by itself and as a part of it.
     """
     if first_time:
         for i in range(before.size):

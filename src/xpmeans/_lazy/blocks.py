@@ -279,6 +279,7 @@ def copies(block: Any, weights: Any, _first: int, frame: Frame, point: Any) -> S
     return Sums(np.zeros((0, 0)), np.asarray([weight]), 0.0)
 
 
+@without_false_alarms
 def labelled(block: Any, book: Any, frame: Frame) -> tuple[Any]:
     """Labels of a block's points."""
     if not block.shape[0]:
@@ -331,6 +332,7 @@ def fetch(block: Any, weights: Any, first: int, frame: Frame, wanted: dict[int, 
     return Batch(order, Rows(part.problem)[rows])
 
 
+@without_false_alarms
 def assigned(block: Any, book: Any, metric: str, kernel: str | None, dtype: Any) -> tuple[Any, Any]:
     """Labels and distances of a block's points."""
     user, book, dtype = _at(block, book, dtype)
@@ -342,6 +344,7 @@ def assigned(block: Any, book: Any, metric: str, kernel: str | None, dtype: Any)
     return returned(user, labels), returned(user, lengths, dtype)
 
 
+@without_false_alarms
 def transformed(block: Any, book: Any, metric: str, dtype: Any) -> tuple[Any]:
     """Distances of a block's points from all centroids."""
     user, book, dtype = _at(block, book, dtype)

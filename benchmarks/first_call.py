@@ -1,0 +1,71 @@
+"""What the first call of a process waits for: Numba, the compiler, or code that is kept on disk.
+
+    python -m benchmarks.first_call [--output benchmarks/results/first_call.md]
+
+Each time in a fresh process, with an empty folder for what Numba keeps, and then with that folder filled. The
+call is `kmeans` with its defaults on 60,000 x 3 points in float32, k = 64: it seeds, iterates and assigns.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.machine import hardware
+
+CALL = """
+import json, sys, time
+import numpy as np
+import xpmeans
+x = np.random.default_rng(0).random(({n}, 3)).astype("float32")
+begun = time.perf_counter()
+if {n} > 1000:
+    import numba
+loaded = time.perf_counter()
+xpmeans.kmeans(x, {k}, rng=0)
+first = time.perf_counter()
+xpmeans.kmeans(x, {k}, rng=0)
+second = time.perf_counter()
+print(json.dumps([loaded - begun, first - loaded, second - first, "numba" in sys.modules]))
+"""
+
+
+def measured(n: int, k: int, folder: str) -> list[float]:
+    """Seconds to load Numba, of the first call and of the second, and whether Numba was loaded."""
+    code = CALL.format(n=n, k=k)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": folder}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    found: list[float] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    """Print the table, or write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    lines = [
+        "# The first call of a process",
+        "",
+        f"{hardware()}. Made by `python -m benchmarks.first_call`.",
+        "",
+        "| points | code on disk | loading Numba, s | first call, s | second call, s |",
+        "|---|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for n, k, kept in ((60_000, 64, "no"), (60_000, 64, "yes"), (100, 3, "not needed")):
+            numba, first, second, loaded = measured(n, k, folder)
+            shown = f"{numba:.2f}" if loaded else "not loaded"
+            lines.append(f"| {n:,} x 3, k = {k} | {kept} | {shown} | {first:.3f} | {second:.4f} |")
+    print("\n".join(lines))
+    if options.output:
+        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
