@@ -565,7 +565,7 @@ def test_a_block_that_occurs_twice_with_other_weights() -> None:
 posix = pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals")
 
 
-def on_cluster(scenario: str, folder: Path, limit: int = 90) -> Any:
+def on_cluster(scenario: str, folder: Path, limit: int = 240) -> Any:
     """What a scenario of `cluster.py` prints; a hang fails."""
     command = [sys.executable, cluster.__file__, scenario, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
