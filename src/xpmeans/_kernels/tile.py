@@ -71,7 +71,7 @@ def fill(x, rows, first, shift, begin, end, tile):
                 store(tile, place, minus(a, splat(shift[begin])))
                 store(tile, place + size, minus(b, splat(shift[begin + 1])))
                 store(tile, place + 2 * size, minus(c, splat(shift[begin + 2])))
-            elif lanes > 4:
+            else:
                 column = begin
                 while column < end:
                     column = min(column, end - 4)  # the last four, some of them again
