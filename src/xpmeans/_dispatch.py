@@ -204,6 +204,18 @@ def converted(array: Any, xp: Any, device: Any, dtype: Any) -> Any:
     return target.asarray(values, dtype=dtype, device=device)
 
 
+def alike(x: Any, array: Any) -> Any:
+    """An array of any library in that of another, which NumPy's is beside Dask; a tracer stays as it is."""
+    user, _ = dispatch(x=x)
+    if is_tracer(array):
+        return array
+    if user.library in ("numpy", "dask"):
+        return to_host(array)
+    if compat.array_namespace(array) is user.xp:
+        return array
+    return converted(array, user.xp, user.device, None)
+
+
 def _named_dtype(xp: Any, dtype: Any) -> Any:
     """A real dtype of a namespace by a name, or by another library's dtype."""
     try:

@@ -17,15 +17,7 @@ import numpy as np
 from xpmeans import _checkpoint, _inputs, _solve
 from xpmeans._core.precision import promoted, widest
 from xpmeans._core.restarts import Answer
-from xpmeans._dispatch import (
-    all_returned,
-    being_compiled,
-    converted,
-    dispatch,
-    is_tracer,
-    returned,
-    to_host,
-)
+from xpmeans._dispatch import alike, all_returned, being_compiled, returned, to_host
 from xpmeans._inputs import Inputs
 from xpmeans._kernels import require_name
 from xpmeans._lazy import solve as lazily
@@ -289,7 +281,7 @@ def clustered(
     max_iter = _inputs.at_least("max_iter", max_iter, 1)
     tol = _inputs.not_negative("tol", tol)
     if isinstance(init, KMeansResult):
-        init = _beside(x, init.centroids)
+        init = alike(x, init.centroids)
     named = isinstance(init, str)
     if named:
         _inputs.one_of("init", init, ("auto", *INIT))
@@ -358,18 +350,6 @@ def clustered(
         bool(answer.converged) if single else returned(user, answer.converged),
     )
     return result, complete
-
-
-def _beside(x: Any, centroids: Any) -> Any:
-    """Centroids of an earlier result in the library of these points."""
-    user, _ = dispatch(x=x)
-    if is_tracer(centroids):
-        return centroids
-    if user.library in ("numpy", "dask"):
-        return to_host(centroids)
-    if compat.array_namespace(centroids) is user.xp:
-        return centroids
-    return converted(centroids, user.xp, user.device, None)
 
 
 def _on_blocks(
