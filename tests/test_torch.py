@@ -72,7 +72,8 @@ def test_a_step_makes_everything_where_the_points_are(kernel: Any, dtype: torch.
     problem = make_problem(
         xp, x.device, x, 30, precision(xp, dtype, x.device), Reach(1.0, True), loop.ACCELERATOR
     )
-    bound = kernel(xp, x.device, problem.dtypes)
+    options = {"flow": problem.flow} if kernel is Reference else {}
+    bound = kernel(xp, x.device, problem.dtypes, **options)
     weights = torch.empty(5000, dtype=problem.dtypes.sums, device="meta")
     state = bound.start(x, weights, problem.plan)
     book = torch.empty((30, 7), dtype=problem.dtypes.compute, device="meta")

@@ -4,7 +4,11 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
-from xpmeans._core.stream import column, total
+from array_api_compat import device
+
+from xpmeans._core.plan import Plan
+from xpmeans._core.precision import cast
+from xpmeans._core.stream import PairwiseSum, chunks, column, total
 
 S = TypeVar("S")
 
@@ -39,6 +43,34 @@ def sizes(xp: ModuleType, labels: Any, k: int, device: Any) -> Any:
     return xp.diff(xp.searchsorted(xp.sort(labels), edges))
 
 
+def product(xp: ModuleType, some: Any, labels: Any, k: int) -> Any:
+    """Sums (k, d) of the rows that have the same label, or (k,) of numbers, by a matrix of zeros and ones."""
+    index = xp.arange(k, dtype=labels.dtype, device=device(labels))
+    return cast(xp, index[:, None] == labels[None, :], some.dtype) @ some
+
+
+def cluster_sums(
+    xp: ModuleType,
+    plan: Plan,
+    points: Callable[[Any], Any],
+    labels: Any,
+    weights: Any | None,
+    add: Callable[..., Any] = product,
+) -> tuple[Any, Any]:
+    """Weighted sums (k, d) and counts (k,) of each cluster's points, which ``points(rows)`` gives."""
+    sums, counts = PairwiseSum(), PairwiseSum()
+    for rows in chunks(plan.n, plan.rows):
+        some, label = points(rows), labels[rows]
+        if weights is None:
+            mass = xp.ones(some.shape[0], dtype=some.dtype, device=device(some))
+        else:
+            mass = weights[rows]
+            some = some * mass[:, None]
+        sums.add(add(xp, some, label, plan.k))
+        counts.add(add(xp, mass, label, plan.k))
+    return sums.value, counts.value
+
+
 def for_each(
     xp: ModuleType, solve: Callable[..., Any], arrays: tuple[Any, ...], batched: tuple[bool, ...]
 ) -> tuple[Any, ...]:
@@ -63,6 +95,7 @@ class Flow(NamedTuple):
     row_sums: Callable[..., Any]
     for_each: Callable[..., Any]
     sizes: Callable[..., Any] = sizes
+    sums: Callable[..., Any] = cluster_sums
     traced: bool = False
     asks: bool = True  # whether to look at values as often as it saves work
 

@@ -33,10 +33,10 @@ class Plan(NamedTuple):
 def make_plan(n: int, d: int, k: int, itemsize: int, budget: int = BUDGET) -> Plan:
     """Choose chunk sizes so that no temporary array exceeds `budget` bytes by more than one row.
 
-    A point costs a score, a boolean and a float64 per centroid, and its coordinates shifted and in
-    float64.
+    A point costs a score, a boolean and the same as a number per centroid, and its coordinates shifted and
+    in float64.
     """
-    per_point = k * (itemsize + 9) + d * (2 * itemsize + 8)
+    per_point = k * (2 * itemsize + 1) + d * (2 * itemsize + 8)
     block = min(n, BLOCK, max(64, budget // (16 * k)))
     columns = max(1, budget // (8 * block * k))
     return Plan(n, d, k, rows=min(n, max(1, budget // per_point)), block=block, columns=columns)

@@ -3,15 +3,15 @@
 Only files in this package may import an array library or a compiler, and only when they are chosen.
 """
 
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from xpmeans._core.loop import ACCELERATOR, EAGER, Flow
+from xpmeans._core.loop import ACCELERATOR, EAGER, Flow, cluster_sums, product
 from xpmeans._core.precision import is_one
-from xpmeans._core.stream import chunks
+from xpmeans._kernels import numpy
 
 if TYPE_CHECKING:
     from xpmeans._core.plan import Plan
@@ -37,18 +37,26 @@ def flow_for(context: "Context") -> Flow:
         return traced().FLOW  # type: ignore[no-any-return]
     if context.library == "numpy":
         return HOST
-    return ACCELERATOR if context.on_gpu else EAGER
-
-
-def _bincount(xp: Any, labels: Any, k: int, device: Any) -> Any:  # noqa: ARG001
-    counts = np.zeros(k, np.int64)
-    for rows in chunks(len(labels), max(k, 1 << 16)):  # NumPy widens the labels first, in the cache then
-        counts += np.bincount(labels[rows], minlength=k)
-    return counts
+    if context.on_gpu:  # where sums by index come in no fixed order, and would not be the same twice
+        return ACCELERATOR
+    if context.library == "torch":
+        return TENSORS
+    return traced().EAGER_FLOW if context.library == "jax" else EAGER
 
 
 # NumPy counts ten times as fast as it sorts.
-HOST = EAGER._replace(sizes=_bincount)
+HOST = EAGER._replace(sizes=numpy.sizes, sums=numpy.sums)
+
+
+def _indexed(xp: Any, some: Any, labels: Any, k: int) -> Any:
+    if k <= FEW:
+        return product(xp, some, labels, k)
+    return xp.zeros((k, *some.shape[1:]), dtype=some.dtype, device=some.device).index_add(0, labels, some)
+
+
+# Clusters up to which PyTorch multiplies faster than it adds by index.
+FEW = 32
+TENSORS = EAGER._replace(sums=partial(cluster_sums, add=_indexed))
 
 
 class Step(NamedTuple):
@@ -122,11 +130,14 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
     if problem.flow.traced:
         kernel: Kernel = traced().Traced(problem.xp, problem.device, problem.dtypes, problem.scale)
         return kernel
+    facts = (problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)
     if name == "host" or (name is None and is_compiled(problem, k)):
-        from xpmeans._kernels.host import Host as Kind
-    else:
-        from xpmeans._core.nearest import Reference as Kind  # type: ignore[assignment]
-    return Kind(problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)
+        from xpmeans._kernels.host import Host
+
+        return Host(*facts)
+    from xpmeans._core.nearest import Reference
+
+    return Reference(*facts, problem.flow)
 
 
 def lazy() -> Any:
