@@ -29,6 +29,10 @@ from xpmeans._kernels import Step
 # k-means++ takes 2.4 times as long on two.
 WHOLE = 160 << 20
 
+# Points labelled at once on the CPU: of few centroids more would fit the budget, and take up to four times as
+# long a point, for XLA reads scores by columns.
+ROWS = 2048
+
 # Points settled at once: the last block is filled up, and loops are compiled whatever the size.
 BLOCK = 256
 
@@ -258,7 +262,8 @@ class Traced(Reference):
         """Labels, sums and counts."""
         n, d = state.x.shape
         plan = _plan(n, d, book.points.shape[0], self.dtypes)
-        labels, single, sums = self._by_scores(state, book, plan.rows)
+        size = min(plan.rows, ROWS) if jax.default_backend() == "cpu" else plan.rows
+        labels, single, sums = self._by_scores(state, book, size)
         return self._by_differences(state, book, min(plan.block, BLOCK), labels, single, sums)
 
     def _by_scores(self, state: State, book: Book, size: int) -> tuple[Any, Any, Sums]:
