@@ -120,7 +120,9 @@ class Reference:
         xp, (_, compute, sums) = self.xp, self.dtypes
         (n, d), k = state.x.shape, book.points.shape[0]
         narrow = cast(xp, -book.points, compute)
-        half_squares = xp.where(self._repeats(book), xp.inf, book.half_squares)
+        # Beyond the reach of any other, and yet finite: a product fills its tiles up with zeros.
+        beyond = float(xp.finfo(compute).max) / 4
+        half_squares = xp.where(self._repeats(book), beyond, xp.minimum(book.half_squares, beyond))
         half_squares = cast(xp, half_squares, compute)[:, None]
         # The half squares are added by the product if that is less than to write the points once more.
         augmented = d < k and k >= AUGMENTED
