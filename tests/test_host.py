@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -152,6 +153,81 @@ def test_the_centroids_of_the_last_step_are_assigned_without_another_look(
     assert not np.shares_memory(labels, step.labels)
     others, _ = kernel.assign(state, x[6:12])
     np.testing.assert_array_equal(others, nearest(x, x[6:12]))
+
+
+@pytest.mark.parametrize("empty", ["keep", "relocate"])
+@pytest.mark.parametrize("start", ["points", "repeated", "far"])
+@pytest.mark.parametrize("max_iter", [1, 2, 3, 200])
+@pytest.mark.parametrize(
+    ("n", "d", "k", "dtype", "layout", "weighted"),
+    [
+        (800, 3, 9, "float32", "C", False),
+        (800, 3, 9, "float64", "Fortran", True),
+        (300, 20, 3, "float16", "strided", False),
+        (500, 5, 12, "uint8", "C", True),
+        (200, 140, 4, "float32", "negative", True),
+        (33, 1, 3, "float64", "unaligned", False),
+    ],
+)
+def test_steps_taken_ahead_are_the_same_bits(
+    n: int,
+    d: int,
+    k: int,
+    dtype: str,
+    layout: str,
+    weighted: bool,
+    max_iter: int,
+    start: str,
+    empty: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A callback looks at each step, so that none is taken ahead."""
+    taken: list[int] = []
+    ahead = Host.ahead
+
+    def spy(*arguments: Any) -> Any:
+        found = ahead(*arguments)
+        taken.append(0 if found is None else found.n_steps)
+        return found
+
+    monkeypatch.setattr(Host, "ahead", spy)
+    monkeypatch.setattr(host, "pruning_pays", lambda *_: False)
+    monkeypatch.setattr(host, "AGE", 4)
+    monkeypatch.setattr(host, "AT_ONCE", 7)
+    rng = np.random.default_rng(n + d)
+    x = LAYOUTS[layout]((10 * np.abs(blobs(n, d, 3))).astype(dtype))
+    first = x[rng.choice(n, k, replace=False)].astype(float)
+    if start == "repeated":
+        first[-1] = first[0]
+    elif start == "far":
+        first[1] = 200.0
+    options = {"init": first, "max_iter": max_iter, "tol": 0, "empty": empty, "kernel": "host"}
+    if weighted:
+        options["sample_weight"] = rng.integers(1, 4, size=n) * 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found = xpmeans.kmeans(x, k, **options)
+        assert taken
+        taken_in_all, taken[:] = sum(taken), []
+        single = xpmeans.kmeans(x, k, callback=lambda *_: None, **options)
+    assert not taken
+    assert taken_in_all <= found.n_iter
+    if start == "points":
+        assert taken_in_all == found.n_iter > max_iter // 100
+    for field, ours, theirs in zip(found._fields, found, single, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=field)
+
+
+def test_steps_ahead_end_by_the_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "pruning_pays", lambda *_: False)
+    x, options = blobs(2000, 4, 3), {"tol": 1e-3, "rng": 0, "n_init": 3, "kernel": "host"}
+    found = xpmeans.kmeans(x, 9, **options)
+    exact = xpmeans.kmeans(x, 9, **options | {"tol": 0})
+    single = xpmeans.kmeans(x, 9, callback=lambda *_: None, **options)
+    assert found.converged
+    assert found.n_iter < exact.n_iter
+    for ours, theirs in zip(found, single, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_places_are_numpys() -> None:
@@ -399,7 +475,7 @@ def test_small_problems_wait_for_no_compiler() -> None:
 def test_without_the_compiler_the_reference_kernel_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     x = blobs(20_000, 3, 5)
     expected = xpmeans.kmeans(x, 5, rng=0)
-    monkeypatch.setattr(host, "_walk", None)
+    monkeypatch.setattr(host, "_book", None)
     with pytest.raises(TypeError):
         xpmeans.kmeans(x, 5, rng=0)
     monkeypatch.setattr(_kernels, "compiler_found", lambda: False)

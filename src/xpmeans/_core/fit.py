@@ -48,8 +48,16 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
     zero = xp.zeros((), dtype=xp.int32, device=device)
     false = zero == 1
 
+    plain = rules.on_step is None and not rules.spherical  # nothing but means comes between two steps
+    ahead = getattr(kernel, "ahead", None) if plain else None
+
     def step(state: State) -> State:
         old, room = state.centroids, state.room
+        if ahead is not None and state.verdict == 0:
+            run = ahead(state.kernel_state, old, rules.max_iter - state.n_iter, rules.tol)
+            if run is not None:
+                n_iter = state.n_iter + run.n_steps
+                return State(run.centroids, run.labels, n_iter, run.converged, 0, room, run.state)
         kernel_state, (labels, sums, counts, left, n_changed) = kernel.step(state.kernel_state, old, room)
         n_empty = xp.sum(cast(xp, counts == 0, xp.int32), dtype=xp.int32)
         moved, shift = moved_by(problem, old, sums, counts, rules.spherical)

@@ -69,11 +69,24 @@ class Step(NamedTuple):
     n_changed: Any = None  # labels that are not those of the step before, where the kernel knows
 
 
+class Run(NamedTuple):
+    """What several steps in one go yield, each from the means of the one before."""
+
+    state: Any
+    centroids: Any  # (k, d) the means of the last one
+    labels: Any  # (n,) int32, of the last one, from the centroids before
+    n_steps: int
+    converged: bool  # no label changed, or the square that the centroids moved was at most the tolerance
+
+
 class Kernel(Protocol):
     """Find each point's nearest centroid and, per centroid, the weighted sum and count of its points.
 
     A kernel's state is a tuple of arrays that belongs to the kernel alone: norms, shifts, bounds. A step may
     write to arrays of the state it gets, and to the labels of the step before the last.
+
+    Where steps are short a kernel may have ``ahead(state, centroids, most, tol)``, a `Run` of up to `most` of
+    them, or None. It ends before a step that leaves a cluster empty, and yields the bits of single steps.
     """
 
     def start(self, x: Any, weights: Any | None, plan: "Plan") -> Any:

@@ -7,15 +7,14 @@ from xpmeans._kernels.tile import QUAD
 from xpmeans._kernels.walk import MARGIN, place_of
 
 
-def prepare(centroids, shift, order, quads, half_squares, exact, reach):
-    """Write centroids in the orders that `scan` and `decide` read them in; half their squared lengths.
+def prepare(centroids, shift, order, quads, half_squares, exact, reach, halves):
+    """Write centroids in the orders that `scan` and `decide` read them in, and half their squared lengths.
 
     The last four of `quads` and eight of `exact` are filled up with centroids that are never the nearest.
     """
     k, d = centroids.shape
     lanes = BYTES // 8
     longest, shortest = 0.0, np.inf
-    halves = np.empty(k)
     for i in range(half_squares.size):
         place = (i // QUAD) * QUAD * d + i % QUAD
         total = 0.0
@@ -33,7 +32,6 @@ def prepare(centroids, shift, order, quads, half_squares, exact, reach):
         for j in range(d):
             exact[place + j * lanes] = centroids[i, j] if i < k else np.inf
     reach[0], reach[1] = np.sqrt(longest), np.sqrt(shortest)
-    return halves
 
 
 def repeat(centroids, order, places, half_squares):

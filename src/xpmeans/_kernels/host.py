@@ -23,16 +23,20 @@ import numpy as np
 
 from xpmeans._core.plan import Plan, neighbours, pruning_pays, shares, strands, windows_pay
 from xpmeans._core.precision import Precision
-from xpmeans._kernels import Step, books, threads, walk
-from xpmeans._kernels.compiled import compiled
+from xpmeans._kernels import Run, Step, ahead, books, threads, walk
+from xpmeans._kernels.compiled import address, compiled
 from xpmeans._kernels.lanes import BYTES
-from xpmeans._kernels.tile import QUAD
+from xpmeans._kernels.tile import BLOCK_VECTORS, COLUMNS, QUAD
 
 # Steps until the sums are made afresh.
 AGE = 32
+# Steps in one go, some ten milliseconds, after which an interrupt is seen.
+AT_ONCE = 256
 # Numbers that one thread adds up in 400 us.
 MANY = 1 << 19
-# Points whose mean is the shift, and whose bounds tell how many points a step would look at.
+# Points whose mean is the shift: it only has to lie somewhere among them.
+MIDST = 128
+# Points whose bounds tell how many a step would look at.
 SAMPLE = 1024
 
 
@@ -97,13 +101,16 @@ class Host:
     finite: bool = True
 
     def start(self, x: Any, weights: Any | None, plan: Plan) -> State:
-        """Take the mean of a sample, no more: it only has to be somewhere among the points."""
-        sample = x[:: -(-plan.n // SAMPLE)].astype(np.float64)
+        """Take the mean of a few points, and see whether their weights are all equal to one."""
+        sample = x[:: -(-plan.n // MIDST)].astype(np.float64)
         dtype = dtype_of(x) if self.dtypes.compute == np.float32 else np.float64
         # No product, after which BLAS's threads would stay awake for 25 ms and take up a core.
         shift = sample.mean(axis=0).astype(dtype)
-        unit = weights is None or bool(np.all((weights if weights.strides[0] else weights[:1]) == 1))
-        axis = int(np.argmax(np.ptp(sample[::4], axis=0)))  # of a quarter: it need not be the best
+        if weights is None or not weights.strides[0]:
+            unit = weights is None or bool(weights[0] == 1)
+        else:
+            unit = bool((weights == 1).all())
+        axis = int((sample.max(axis=0) - sample.min(axis=0)).argmax())
         return State(x, np.empty(0) if unit else np.ascontiguousarray(weights), shift, axis)
 
     def step(self, state: State, centroids: Any, room: int | None = None) -> tuple[State, Step]:  # noqa: ARG002
@@ -127,12 +134,50 @@ class Host:
         state = state._replace(last=Last(book, labels, before, upper, lower, totals, age, near))
         return state, Step(labels, sums[:, :d], sums[:, d], n_changed=n_changed)
 
+    def ahead(self, state: State, centroids: Any, most: int, tol: float) -> Run | None:
+        """Take steps in one go if a thread is enough for them and bounds are not worth while."""
+        (n, d), k, last, dtype = state.x.shape, centroids.shape[0], state.last, state.shift.dtype
+        if len(strands(n, d, k)) > 1 or pruning_pays(n, d, k, dtype.itemsize, 0.0):
+            return None
+        book = _book(centroids, state)
+        if book.repeats:
+            return None
+        labels, sums, tables = np.empty((2, n), np.int32), np.empty((2, 2, k, d + 2)), np.empty((3, k, d))
+        tables[0], bounds, drift, age = book.plain, np.empty(0, dtype), np.empty((0, 4), dtype), -1
+        if last is not None:
+            labels[0], sums[0], age = last.labels, last.totals, last.age
+        block = BLOCK_VECTORS * BYTES // dtype.itemsize
+        tiles = np.empty((-(-n // block), block * (d + 1)) if d < COLUMNS + 4 else (0, 0), dtype)
+        functions = (walk.walk, dtype), (books.prepare, dtype), (walk.add_up, "d"), (walk.sum_up, dtype)
+        n_steps, age, converged = compiled(ahead.ahead, dtype.char)(
+            *(address(function, np.dtype(kind).char) for function, kind in functions),
+            *(state.points(slice(n)), state.weights, labels, bounds, np.array([0, n]), book.quads),
+            *(book.half_squares, book.order, book.keys, book.reach, book.exact, tables, state.shift),
+            *(
+                np.empty(k),
+                drift,
+                tiles,
+                np.empty((1, k, d + 2)),
+                np.empty(1, np.int64),
+                np.full(n, -1, np.int32),
+            ),
+            *(sums, age, AGE, self.dtypes.compute == np.float32, tol, min(most, AT_ONCE)),
+        )
+        if n_steps == 0:
+            return None
+        book = book._replace(plain=tables[(n_steps - 1) % 3])
+        now, before = labels[n_steps % 2], labels[1 - n_steps % 2]
+        last = Last(book, now, before, bounds, bounds, sums[n_steps % 2], age, np.empty((k, 0), np.int32))
+        moved = tables[n_steps % 3].astype(self.dtypes.compute)
+        return Run(state._replace(last=last), moved, now, n_steps, converged)
+
     def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:
         """Labels, and squared distances by differences."""
-        book, last = _book(centroids, state), state.last
-        if last is not None and np.array_equal(last.book.plain, book.plain):
+        last, plain = state.last, np.array(centroids, dtype=np.float64, order="C")
+        if last is not None and np.array_equal(last.book.plain, plain):
             labels = last.labels.copy()
         else:
+            book = _book(centroids, state)
             if last is not None and last.book.plain.shape == book.plain.shape:
                 spare, upper, lower = np.empty_like(last.labels), last.upper.copy(), last.lower.copy()
                 last = last._replace(before=spare, upper=upper, lower=lower)
@@ -145,7 +190,7 @@ class Host:
         parts = strands(*state.x.shape, 1)
 
         def work(i: int) -> None:
-            squares(state.points(parts[i]), labels[parts[i]], book.plain, found[parts[i]])
+            squares(state.points(parts[i]), labels[parts[i]], plain, found[parts[i]])
 
         threads.run(work, len(parts))
         return labels, found
@@ -201,7 +246,8 @@ def _walk(
             *(state.points(rows), state.weights[rows], first, before[rows], labels[rows]),
             *(upper[rows], lower[rows], edges[strand.start : strand.stop + 1] - begin),
             *(book.quads, book.half_squares, book.order, book.keys, axis if drift.size else -1, book.reach),
-            *(book.exact, book.plain, state.shift, drift, farthest, deltas[strand], n_changed[strand]),
+            *(book.exact, book.plain, state.shift, drift, farthest, drift[:0], False),
+            *(deltas[strand], n_changed[strand]),
         )
 
     threads.run(work, len(tasks))
@@ -219,7 +265,9 @@ def _book(centroids: Any, state: State) -> Book:
     places[order] = np.arange(k)
     quads, half_squares = np.empty((k + -k % QUAD) * d, dtype), np.empty(k + -k % QUAD, dtype)
     exact, reach = np.empty((k + -k % (BYTES // 8)) * d), np.empty(2, dtype)
-    halves = compiled(books.prepare, dtype.char)(plain, state.shift, order, quads, half_squares, exact, reach)
+    halves = np.empty(k)
+    arrays = quads, half_squares, exact, reach, halves
+    compiled(books.prepare, dtype.char)(plain, state.shift, order, *arrays)
     by_length = np.argsort(halves, kind="stable")
     repeats = compiled(books.repeat, dtype.char)(plain, by_length, places, half_squares)
     return Book(plain, order, keys, quads, half_squares, reach, exact, repeats)

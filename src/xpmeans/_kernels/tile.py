@@ -129,7 +129,7 @@ def certify(best, second, square, reach, d):
     return minus(minus(second, best), slack), upper, lower
 
 
-@jitted(inline="always")
+@jitted()
 def look_into(tile, start, book, half_squares, quads, places, index, second):
     """Which centroid of its best four is the nearest to each point, and the second best score of all."""
     dtype, lanes, d = tile.dtype.type, BYTES // tile.itemsize, book.shape[0] // half_squares.shape[0]
@@ -154,12 +154,13 @@ def look_into(tile, start, book, half_squares, quads, places, index, second):
 
 @jitted(inline="always")
 def scan(
-    x, rows, first, shift, book, half_squares, from_quad, to_quad, reach, bounded, tile, partial, numbers,
-    places, found,
+    x, rows, first, shift, book, half_squares, from_quad, to_quad, reach, bounded, tile, filled, partial,
+    numbers, places, found,
 ):  # fmt: skip
     """Find the centroid with the least score for each point of a tile; whether it is certainly the nearest.
 
-    `book` holds the negative shifted centroids by fours, column by column, of which some are looked at;
+    A `filled` tile holds the points, and their squared lengths behind them, from an earlier scan. `book`
+    holds the negative shifted centroids by fours, column by column, of which some are looked at;
     `numbers` get the places of the nearest. If something is not certain, or bounds are asked for, `found`
     gets: how much nearer a centroid is than any other, as a difference of scores, or a number not above zero;
     an upper bound on its distance; and a lower one on the distances of the others.
@@ -176,15 +177,20 @@ def scan(
     while end < d:
         # Four columns at least, if there are.
         begin, end = end, d if d - end < COLUMNS + 4 else end + COLUMNS
-        fill(x, rows, first, shift, begin, end, tile)
-        if d >= COLUMNS:  # rows come from many pages then, more than the hardware looks ahead in
-            ahead, column = (first, end) if end < d else (first + 2 * lanes, 0)
-            for t in range(ahead, ahead + 2 * lanes):
-                for j in range(column, min(column + COLUMNS, d), lanes):
-                    prefetch(x, rows[t], j)
-        for j in range(end - begin):
-            x0, x1 = load(tile, 2 * lanes * j), load(tile, (2 * j + 1) * lanes)
-            square0, square1 = times_plus(x0, x0, square0), times_plus(x1, x1, square1)
+        if filled:
+            square0, square1 = load(tile, 2 * lanes * d), load(tile, (2 * d + 1) * lanes)
+        else:
+            fill(x, rows, first, shift, begin, end, tile)
+            if d >= COLUMNS:  # rows come from many pages then, more than the hardware looks ahead in
+                ahead, column = (first, end) if end < d else (first + 2 * lanes, 0)
+                for t in range(ahead, ahead + 2 * lanes):
+                    for j in range(column, min(column + COLUMNS, d), lanes):
+                        prefetch(x, rows[t], j)
+            for j in range(end - begin):
+                x0, x1 = load(tile, 2 * lanes * j), load(tile, (2 * j + 1) * lanes)
+                square0, square1 = times_plus(x0, x0, square0), times_plus(x1, x1, square1)
+            store(tile, 2 * lanes * (end - begin), square0)
+            store(tile, (2 * (end - begin) + 1) * lanes, square1)
         for quad in range(from_quad, to_quad):
             if begin == 0:
                 s00 = s01 = splat(half_squares[4 * quad])

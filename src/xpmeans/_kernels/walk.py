@@ -171,13 +171,14 @@ def window(x, axis, upper, keys, rows, first, last):
 
 def walk(
     x, weights, first_time, before, labels, upper, lower, edges, book, half_squares, order, keys, axis, reach,
-    exact, centroids, shift, drift, farthest, sums, n_changed,
+    exact, centroids, shift, drift, farthest, tiles, filled, sums, n_changed,
 ):  # fmt: skip
     """Label points, strand by strand; how many changed their cluster, and what that adds to the sums.
 
     A strand lies between two `edges`, and has a table of `sums` to itself, if there is room in them. The
     `first_time` the labels `before` become -1. For `drift` and `farthest` see `books.drifts`; without rows
-    of it every point is looked at.
+    of it every point is looked at: in one strand, `tiles` may have room then for all of them as they are
+    scanned, and `filled` says that they are there.
 
     One function, for one that it called would be compiled twice, by itself and as a part of it.
     """
@@ -188,12 +189,14 @@ def walk(
     dtype = reach.dtype.type
     rounding = dtype(4) * np.finfo(reach.dtype).eps
     block = BLOCK_VECTORS * (BYTES // reach.itemsize)
-    tile = np.empty(block * min(d, COLUMNS + 4), reach.dtype)
+    kept = tiles.size > 0
+    if not kept:
+        tiles = np.empty((1, block * (min(d, COLUMNS + 4) + 1)), reach.dtype)
     partial = np.empty(block * half_squares.size if d >= COLUMNS + 4 else 0, reach.dtype)
     found, numbers = np.empty(3 * block, reach.dtype), np.empty(block, np.int32)
     places = np.empty_like(numbers)
     lanes = np.empty((3, BYTES // 8), np.float64)
-    together = max(block, min(ROWS, NUMBERS // d))
+    together = max(1, min(ROWS, NUMBERS // d) // block) * block
     rows = np.empty(together + 2 * block, np.int32)
     lined, counts = np.empty(together, np.int32), np.empty(130, np.int64)
     bounded = upper.size > 0
@@ -220,8 +223,8 @@ def walk(
                 if axis >= 0:
                     from_quad, to_quad, width = window(x, axis, upper, keys, rows, first, last)
                 certain = scan(
-                    x, rows, first, shift, book, half_squares, from_quad, to_quad, reach, bounded, tile,
-                    partial, numbers, places, found,
+                    x, rows, first, shift, book, half_squares, from_quad, to_quad, reach, bounded,
+                    tiles[(start + first) // block if kept else 0], filled, partial, numbers, places, found,
                 )  # fmt: skip
                 for t in range(first, last):
                     labels[rows[t]] = order[numbers[t - first]]
