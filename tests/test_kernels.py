@@ -17,6 +17,7 @@ from xpmeans._core.problem import make_problem
 from xpmeans._core.stream import PairwiseSum
 from xpmeans._dispatch import dispatch
 from xpmeans._kernels import flow_for, numpy, select
+from xpmeans._kernels.small import Small
 from xpmeans.vq import kmeans2
 
 KERNELS = [BruteForce, Reference]
@@ -129,6 +130,55 @@ def test_assign(eager: Library, kernel: Any) -> None:
     np.testing.assert_array_equal(eager.numpy(labels), nearest(x, x[:7]))
     exact = ((x.astype(float)[:, None] - x[:7].astype(float)) ** 2).sum(axis=2).min(axis=1)
     np.testing.assert_allclose(eager.numpy(squares), exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize("start", ["points", "repeated", "far", "zeros"])
+@pytest.mark.parametrize("iterations", [1, 2, 100])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int8"])
+@pytest.mark.parametrize(("n", "d", "k"), [(100, 2, 3), (60, 1, 2), (300, 7, 11), (5, 3, 5)])
+@pytest.mark.filterwarnings("ignore:.*clusters? (are|is) empty:UserWarning")
+def test_steps_in_one_go_are_single_steps(
+    n: int, d: int, k: int, dtype: str, iterations: int, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a callback, which looks at each step, none is taken ahead, nor is one without the method."""
+    rng = np.random.default_rng(n + d)
+    x = (10 * rng.normal(size=(n, d))).astype(dtype)
+    first = x[rng.choice(n, k, replace=False)].astype(float)
+    if start == "repeated":
+        first[-1] = first[0]
+    elif start == "far":
+        first[-1] = 1e4
+    elif start == "zeros":
+        first[0] = -0.0
+    weights = None if dtype == "int8" else rng.integers(1, 4, size=n) * 0.5
+    options: Any = {"init": first, "max_iter": iterations, "tol": 0, "sample_weight": weights}
+    taken = []
+    ahead = Small.ahead
+
+    def spy(*arguments: Any) -> Any:
+        found = ahead(*arguments)
+        taken.append(0 if found is None else found.n_steps)
+        return found
+
+    def nothing(*_: Any) -> None:
+        taken.append(-1)
+
+    monkeypatch.setattr(Small, "ahead", spy)
+    results: list[Any] = [xpmeans.kmeans(x, k, **options), kmeans2(x, first, iterations, minit="matrix")]
+    assert len(taken) >= 2
+    assert sum(taken) > 0 or start in ("repeated", "far", "zeros")
+    monkeypatch.setattr(Small, "ahead", nothing)
+    single = [
+        xpmeans.kmeans(x, k, callback=lambda *_: None, **options),
+        kmeans2(x, first, iterations, minit="matrix"),
+    ]
+    for ours, theirs in zip(results, single, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert np.asarray(a).dtype == np.asarray(b).dtype
+    close = [xpmeans.kmeans(x, k, **options | {"tol": 0.01}, callback=end) for end in (None, lambda *_: None)]
+    for a, b in zip(*close, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -42,9 +42,14 @@ def lloyd(
 
     Where the centroids stay in place all iterations that are left would do the same, and are not made.
     """
-    xp = problem.xp
+    xp, ahead = problem.xp, getattr(kernel, "ahead", None)
 
     def step(state: Lloyd) -> Lloyd:
+        if ahead is not None and not state.empty:
+            run = ahead(state.kernel_state, state.centroids, n_iter - state.n_iter, 0.0)
+            if run is not None:
+                n_done = state.n_iter + run.n_steps
+                return Lloyd(run.centroids, run.labels, False, n_done, run.converged, run.state)
         kernel_state, (labels, sums, counts, *_) = kernel.step(state.kernel_state, state.centroids)
         members = counts[:, None]
         empty = int(xp.count_nonzero(counts)) < counts.shape[0]

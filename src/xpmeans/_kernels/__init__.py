@@ -132,8 +132,13 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
     from xpmeans._core.brute import LIMIT, BruteForce
 
     n, d, k, *_ = problem.plan
+    facts = (problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)
     if name is None and n * d * k <= LIMIT and is_one(problem.scale) and not problem.flow.traced:
-        return BruteForce(problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)
+        if not isinstance(problem.x, np.ndarray):
+            return BruteForce(*facts)
+        from xpmeans._kernels.small import Small
+
+        return Small(*facts)
     require_name(name)
     if name == "host" and not _can_compile(problem, k):
         raise ValueError(
@@ -143,7 +148,6 @@ def select(problem: "Problem", name: str | None = None) -> Kernel:
     if problem.flow.traced:
         kernel: Kernel = traced().Traced(problem.xp, problem.device, problem.dtypes, problem.scale)
         return kernel
-    facts = (problem.xp, problem.device, problem.dtypes, problem.scale, problem.finite)
     if name == "host" or (name is None and is_compiled(problem, k)):
         from xpmeans._kernels.host import Host
 
