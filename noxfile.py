@@ -144,14 +144,16 @@ def scale(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Ours beside its peers, and beside itself; tables and plots go to benchmarks/results/.
 
-    It takes 20 minutes, on a machine that should do nothing else.
+    It takes half an hour, on a machine that should do nothing else.
     """
-    install(session, ["torch", "jax"], "faiss-cpu", "scikit-learn>=1.9", "scipy==1.17.1", "-e", ".[plot]")
+    install(session, ["torch", "jax", "dask"], "faiss-cpu", "scikit-learn>=1.9", "-e", ".[plot]")
     for module, name in (
         ("benchmarks", "exact"),
         ("benchmarks.paths", "paths"),
         ("benchmarks.scaling", "scaling"),
         ("benchmarks.first_call", "first_call"),
+        ("benchmarks.sums", "sums"),
+        ("benchmarks.against_scipy", "kmeans2-against-scipy"),
     ):
         session.run("python", "-m", module, "--output", f"benchmarks/results/{name}.md")
 

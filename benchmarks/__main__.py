@@ -3,8 +3,9 @@
     python -m benchmarks [--output benchmarks/results/NAME.md] [--only WORD]
 
 Times are the best of several runs, everybody's in turn; a run that takes long is made once. The inertia is
-that of the centroids that come back, computed the same way for all. FAISS has no rule to end early: to
-convergence it makes as many iterations as we needed. Memory is what a process gains at its peak in one run.
+that of the centroids that come back, computed the same way for all. To convergence FAISS gets as many
+iterations as we needed: it ends by its objective, not by labels. Memory is what a process gains at its peak in
+one run.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import platform
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,9 +24,13 @@ from benchmarks.cases import CONVERGENCE, Case, cases
 from benchmarks.machine import best, hardware, peak, product_rate
 from benchmarks.peers import EXACT, MODULES, Run, inertia, missing, xpmeans
 
-# Seconds of a run beyond which it is not repeated, and multiplications beyond which the slowest sit out.
+# Seconds of a run beyond which it is not repeated, and those that its repeats may take, four at least.
 LONG = 2.0
+ENOUGH = 0.2
+# Multiplications beyond which the slowest sit out.
 MUCH = 3e9
+# Points of a run that loads and compiles what is needed.
+FIRST = 20_000
 # Points below which Python's share of the time is measured rather than the kernel's.
 SMALL = 10_000
 
@@ -50,36 +57,47 @@ def measured(case: Case, rates: dict[str, float]) -> tuple[list[str], float]:
 
         result = ours.kmeans(case.x, len(case.init), init=case.init, max_iter=n_iter, tol=0, empty="keep")
         n_iter = result.n_iter
-    names, seconds, least, memory = [], [], [], []
-    for name, run in runners(case).items():
-        count = n_iter if name == "FAISS" else case.n_iter
-
-        def call(run: Run = run, count: int = count) -> object:
-            return run(case.x, case.init, count)
-
-        (first,) = best([call], 1)
-        names.append(name)
-        seconds.append(min(first, *best([call], 1 if first > LONG else 4)))
-        least.append(inertia(case.x, call()) if first < LONG else float("nan"))
+    names = list(runners(case))
+    counts = [n_iter if name == "FAISS" else case.n_iter for name in names]
+    found: dict[str, np.ndarray] = {}
+    calls = [
+        partial(kept, found, name, partial(run, case.x, case.init, count))
+        for (name, run), count in zip(runners(case).items(), counts, strict=True)
+    ]
+    for run in runners(case).values():
+        run(case.x[: max(FIRST, 50 * len(case.init))].copy(), case.init, 3)
+    seconds = best(calls, 1)
+    for i, first in enumerate(
+        seconds
+    ):  # each one's repeats by themselves: threads of others stay awake a while
+        if first <= LONG:
+            seconds[i] = min(first, *best([calls[i]], max(4, int(ENOUGH / first))))
+    least = [inertia(case.x, found[name]) for name in names]
+    memory = []
+    for name, count in zip(names, counts, strict=True):
         command = [sys.executable, "-m", "benchmarks", "--memory-of", case.title, name, str(count)]
         memory.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
     work = case.x.size * len(case.init) * n_iter
     rows = []
-    for name, taken, found, held in zip(names, seconds, least, memory, strict=True):
+    for name, taken, reached, held in zip(names, seconds, least, memory, strict=True):
         share = work / taken / rates[case.x.dtype.name]
         rows.append(
             f"| {case.title if name == 'xpmeans' else ''} | {name} | {taken * 1e3:.1f} | "
-            f"{taken / seconds[0]:.2f} | {found / least[0]:.4f} | {held} | {share:.0%} |"
+            f"{taken / seconds[0]:.2f} | {reached / least[0]:.4f} | {held} | {share:.0%} |"
         )
     return rows, min(seconds[1:]) / seconds[0]
+
+
+def kept(found: dict[str, np.ndarray], name: str, run: Callable[[], np.ndarray]) -> None:
+    """Run, and note the centroids."""
+    found[name] = run()
 
 
 def memory_of(title: str, name: str, n_iter: int) -> None:
     """In a process of its own: print how far one run raises the peak."""
     case = next(case for case in cases() if case.title == title)
     run = runners(case)[name]
-    small = case.x[: 50 * len(case.init)].copy()
-    run(small, case.init, 1)  # loads and compiles what is needed
+    run(case.x[: max(FIRST, 50 * len(case.init))].copy(), case.init, 3)
     print(f"{peak(lambda: run(case.x, case.init, min(n_iter, 3))):.0f}")
 
 

@@ -48,7 +48,7 @@ def sklearn_elkan(x: Any, init: Any, n_iter: int) -> Any:
 
 
 def faiss(x: Any, init: Any, n_iter: int) -> Any:
-    """All points, no subsampling; it has no rule to end earlier, and float32 only."""
+    """All points, no subsampling; float32 only."""
     import faiss
 
     k, most = len(init), len(x)

@@ -114,9 +114,12 @@ def moved_by(problem: Problem, old: Any, sums: Any, counts: Any, spherical: bool
     """Means of the clusters, where one that is empty keeps its place, and the square they moved, scaled."""
     xp = problem.xp
     empty = counts == 0
-    means = sums / xp.where(empty, 1.0, counts)[:, None]
-    wide = cast(xp, old, means.dtype)
-    means = xp.where(empty[:, None], times(wide, problem.scale), means)
+    wide = cast(xp, old, sums.dtype)
+    if problem.flow.asks and not xp.any(empty):
+        means = sums / counts[:, None]
+    else:
+        means = sums / xp.where(empty, 1.0, counts)[:, None]
+        means = xp.where(empty[:, None], times(wide, problem.scale), means)
     if spherical:
         means = on_sphere(xp, means, old)
     moved = cast(xp, means if is_one(problem.scale) else means / problem.scale, problem.dtypes.compute)

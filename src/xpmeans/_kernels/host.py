@@ -105,12 +105,12 @@ class Host:
         sample = x[:: -(-plan.n // MIDST)].astype(np.float64)
         dtype = dtype_of(x) if self.dtypes.compute == np.float32 else np.float64
         # No product, after which BLAS's threads would stay awake for 25 ms and take up a core.
-        shift = sample.mean(axis=0).astype(dtype)
+        shift = (np.add.reduce(sample) / len(sample)).astype(dtype)
         if weights is None or not weights.strides[0]:
             unit = weights is None or bool(weights[0] == 1)
         else:
             unit = bool((weights == 1).all())
-        axis = int((sample.max(axis=0) - sample.min(axis=0)).argmax())
+        axis = int((np.maximum.reduce(sample) - np.minimum.reduce(sample)).argmax())
         return State(x, np.empty(0) if unit else np.ascontiguousarray(weights), shift, axis)
 
     def step(self, state: State, centroids: Any, room: int | None = None) -> tuple[State, Step]:  # noqa: ARG002
