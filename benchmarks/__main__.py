@@ -2,10 +2,9 @@
 
     python -m benchmarks [--output benchmarks/results/NAME.md] [--only WORD]
 
-Times are the best of several runs, everybody's in turn; a run that takes long is made once. The inertia is
-that of the centroids that come back, computed the same way for all. To convergence FAISS gets as many
-iterations as we needed: it ends by its objective, not by labels. Memory is what a process gains at its peak in
-one run.
+Times are the best of several runs; a run that takes long is made once. The inertia is that of the centroids
+that come back, computed the same way for all. To convergence FAISS gets as many iterations as we needed: it
+ends by its objective, not by labels. Memory is what a process gains at its peak in one run.
 """
 
 import argparse
@@ -55,7 +54,7 @@ def measured(case: Case, rates: dict[str, float]) -> tuple[list[str], float]:
     if n_iter == CONVERGENCE:
         import xpmeans as ours
 
-        result = ours.kmeans(case.x, len(case.init), init=case.init, max_iter=n_iter, tol=0, empty="keep")
+        result = ours.kmeans(case.x, len(case.init), init=case.init, max_iter=n_iter, tol=0)
         n_iter = result.n_iter
     names = list(runners(case))
     counts = [n_iter if name == "FAISS" else case.n_iter for name in names]

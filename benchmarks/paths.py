@@ -30,7 +30,7 @@ def jitted(k: int) -> Callable[..., Any]:
 
     import xpmeans as ours
 
-    options = {"max_iter": 10, "tol": 0, "empty": "keep"}
+    options = {"max_iter": 10, "tol": 0}
     function = jax.jit(lambda x, init: ours.kmeans(x, k, init=init, **options).centroids)
     return lambda x, init: function(x, init).block_until_ready()
 

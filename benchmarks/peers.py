@@ -15,9 +15,7 @@ Run = Callable[[Any, Any, int], Any]
 def xpmeans(x: Any, init: Any, n_iter: int, kernel: str | None = None) -> Any:
     import xpmeans
 
-    return xpmeans.kmeans(
-        x, len(init), init=init, max_iter=n_iter, tol=0, empty="keep", kernel=kernel
-    ).centroids
+    return xpmeans.kmeans(x, len(init), init=init, max_iter=n_iter, tol=0, kernel=kernel).centroids
 
 
 def reference(x: Any, init: Any, n_iter: int) -> Any:

@@ -21,7 +21,10 @@ def call(_, address, arguments):
         kinds, convention = arguments.types, context.call_conv
         function = convention.get_function_type(types.none, kinds)
         callee = builder.inttoptr(values[0], ir.PointerType(function))
-        convention.call_function(builder, callee, types.none, kinds, cgutils.unpack_tuple(builder, values[1]))
+        passed = cgutils.unpack_tuple(builder, values[1])
+        status, _ = convention.call_function(builder, callee, types.none, kinds, passed)
+        with cgutils.if_unlikely(builder, status.is_error):  # memory may run out
+            convention.return_status_propagate(builder, status)
         return context.get_dummy_value()
 
     return types.void(address, arguments), generate
