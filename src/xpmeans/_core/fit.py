@@ -112,10 +112,10 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
 
 def moved_by(problem: Problem, old: Any, sums: Any, counts: Any, spherical: bool) -> tuple[Any, Any]:
     """Means of the clusters, where one that is empty keeps its place, and the square they moved, scaled."""
-    xp = problem.xp
+    xp, flow = problem.xp, problem.flow
     empty = counts == 0
     wide = cast(xp, old, sums.dtype)
-    if problem.flow.asks and not xp.any(empty):
+    if flow.asks and not flow.traced and not xp.any(empty):
         means = sums / counts[:, None]
     else:
         means = sums / xp.where(empty, 1.0, counts)[:, None]
