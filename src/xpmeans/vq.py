@@ -21,7 +21,7 @@ from xpmeans._core.precision import precision, promoted, widest
 from xpmeans._core.problem import Problem, make_problem
 from xpmeans._core.whitening import deviations
 from xpmeans._dispatch import Context, dispatch_by_switch, on_host, returned, without_false_alarms
-from xpmeans._kernels import select
+from xpmeans._kernels import flow_for, select
 from xpmeans.capabilities import documented, gate
 
 __all__ = ["ClusterError", "kmeans", "kmeans2", "py_vq", "vq", "whiten"]
@@ -341,7 +341,7 @@ def kmeans(
     else:
         n_clusters, n_runs = _arguments.whole_count(k_or_guess, check_finite), operator.index(iter)
         draws = _rng.draws(source)
-    problem = make_problem(xp, device, x, n_clusters, dtypes, reach)
+    problem = make_problem(xp, device, x, n_clusters, dtypes, reach, flow_for(context))
 
     def first() -> Any:
         return guess if given else seeding.points(problem, n_clusters, draws)
@@ -511,7 +511,7 @@ def kmeans2(
         if n_clusters != k and minit != "points":  # which SciPy alone converts
             raise TypeError(f"`k` must be a whole number with minit={minit!r}, got {k}.")
         draws = _rng.draws(source)
-    problem = make_problem(xp, device, x, n_clusters, dtypes, reach)
+    problem = make_problem(xp, device, x, n_clusters, dtypes, reach, flow_for(context))
     if not given:
         centroids = seed_centroids(problem, n_clusters, draws)
 
@@ -557,7 +557,7 @@ def _nearest(user: Context, obs: Any, code_book: Any, check_finite: bool) -> tup
         return xp.astype(nothing, xp.int32), nothing
     reach = _arguments.reach_of(xp, x, check_finite)
     reach = reach.joined(_arguments.reach_of(xp, codes, check_finite), dtypes.limit(xp))
-    problem = make_problem(xp, device, x, codes.shape[0], dtypes, reach)
+    problem = make_problem(xp, device, x, codes.shape[0], dtypes, reach, flow_for(context))
     kernel = select(problem)
     code, squares = kernel.assign(kernel.start(x, None, problem.plan), codes)
     return code, distances(problem, codes, code, squares) / problem.scale
