@@ -37,11 +37,12 @@ def plus_plus(problem: Problem, k: int, draws: Draws) -> Any:
         nearest = squares if nearest is None else xp.minimum(nearest, squares)
         if not problem.finite:
             nearest = xp.where(xp.isfinite(nearest), nearest, 0.0)
-        total = xp.sum(nearest)
-        cumulative = xp.cumulative_sum(nearest / xp.where(total > 0, total, 1.0))
+        total = float(xp.sum(nearest))
+        cumulative = xp.cumulative_sum(nearest / total if total > 0 else nearest)
         # Rounding may leave the last value below the draw: then the last point that can be chosen is.
-        draw = xp.asarray(draws.uniform(), dtype=nearest.dtype, device=problem.device)
-        chosen[done] = int(xp.searchsorted(cumulative, xp.minimum(draw, cumulative[-1])[None])[0])
+        draw = min(draws.uniform(), float(cumulative[-1]))
+        place = xp.asarray([draw], dtype=nearest.dtype, device=problem.device)
+        chosen[done] = int(xp.searchsorted(cumulative, place)[0])
     return _rows(problem, chosen)
 
 
