@@ -146,7 +146,8 @@ def bench(session: nox.Session) -> None:
 
     It takes half an hour, on a machine that should do nothing else.
     """
-    install(session, ["torch", "jax", "dask"], "faiss-cpu", "scikit-learn>=1.9", "-e", ".[plot]")
+    peers = ("faiss-cpu", "scikit-learn>=1.9", "scipy==1.17.1")
+    install(session, ["torch", "jax", "dask"], *peers, "-e", ".[plot]")
     for module, name in (
         ("benchmarks", "exact"),
         ("benchmarks.paths", "paths"),

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import array_api_compat
@@ -185,8 +186,8 @@ def test_steps_taken_ahead_are_the_same_bits(
     taken: list[int] = []
     ahead = Host.ahead
 
-    def spy(*arguments: Any) -> Any:
-        found = ahead(*arguments)
+    def spy(*arguments: Any, **options: Any) -> Any:
+        found = ahead(*arguments, **options)
         taken.append(0 if found is None else found.n_steps)
         return found
 
@@ -216,6 +217,61 @@ def test_steps_taken_ahead_are_the_same_bits(
         assert taken_in_all == found.n_iter > max_iter // 100
     for field, ours, theirs in zip(found._fields, found, single, strict=True):
         np.testing.assert_array_equal(ours, theirs, err_msg=field)
+
+
+@pytest.mark.parametrize("dtype", ["f", "d"])
+def test_functions_called_by_address_get_the_types_that_they_take(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing checks that when they are called. What is loaded from disk does not know its types any more."""
+    from numba.core import types
+
+    from xpmeans._kernels import ahead, books, walk
+    from xpmeans._kernels.compiled import compiled
+
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+    (found,) = compiled.__wrapped__(ahead.ahead, dtype).overloads.values()
+    passed = {
+        signature.args[1].types
+        for signature in found.type_annotation.calltypes.values()
+        if signature is not None
+        and len(signature.args) == 2
+        and isinstance(signature.args[1], types.BaseTuple)
+    }
+    functions = (walk.walk, dtype), (books.prepare, dtype), (walk.sum_up, dtype), (walk.add_up, "d")
+    taken = {compiled(*function).nopython_signatures[0].args for function in functions}
+    assert {arguments for arguments in passed if len(arguments) > 4} == taken
+
+
+@pytest.mark.parametrize("seed", [*range(30), 2571, 8018])
+def test_kmeans2_goes_on_where_sums_made_afresh_move_a_tie(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tenths have no exact means, and many points in the middle of two of these."""
+    monkeypatch.setattr(_kernels, "HOST_LIMIT", 0)
+    monkeypatch.setattr("xpmeans._core.brute.LIMIT", 0)
+    monkeypatch.setattr(host, "pruning_pays", lambda *_: False)
+    rng = np.random.default_rng(seed)
+    k = int(rng.choice([8, 12, 25]))
+    n, m = (100_001 // k if seed > 30 else 300) + int(rng.integers(1, 400)), int(rng.choice([30, 60]))
+    p = rng.random(m) ** 3
+    x = rng.choice(m, (n, 1), p=p / p.sum()) / 10
+    values = np.unique(x)
+    k = min(k, len(values) - 2)
+    first = values[rng.choice(len(values), k, replace=False)][:, None]
+    taken = []
+    ahead = Host.ahead
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        taken.append(ahead(*arguments, **options))
+        return taken[-1]
+
+    monkeypatch.setattr(Host, "ahead", spy)
+    found = xpmeans.vq.kmeans2(x, first, 100, minit="matrix")
+    assert any(taken)
+    monkeypatch.setattr(Host, "ahead", lambda *_, **__: None)
+    for ours, single in zip(found, xpmeans.vq.kmeans2(x, first, 100, minit="matrix"), strict=True):
+        np.testing.assert_array_equal(ours, single)
 
 
 def test_steps_ahead_end_by_the_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:

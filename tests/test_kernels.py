@@ -155,12 +155,12 @@ def test_steps_in_one_go_are_single_steps(
     taken = []
     ahead = Small.ahead
 
-    def spy(*arguments: Any) -> Any:
-        found = ahead(*arguments)
+    def spy(*arguments: Any, **options: Any) -> Any:
+        found = ahead(*arguments, **options)
         taken.append(0 if found is None else found.n_steps)
         return found
 
-    def nothing(*_: Any) -> None:
+    def nothing(*_: Any, **__: Any) -> None:
         taken.append(-1)
 
     monkeypatch.setattr(Small, "ahead", spy)

@@ -54,7 +54,7 @@ def fit(problem: Problem, kernel: Kernel, kernel_state: Any, mass: Any, first: A
     def step(state: State) -> State:
         old, room = state.centroids, state.room
         if ahead is not None and state.verdict == 0:
-            run = ahead(state.kernel_state, old, rules.max_iter - state.n_iter, rules.tol)
+            run = ahead(state.kernel_state, old, rules.max_iter - state.n_iter, rules.tol, by_labels=True)
             if run is not None:
                 n_iter = state.n_iter + run.n_steps
                 return State(run.centroids, run.labels, n_iter, run.converged, 0, room, run.state)

@@ -46,7 +46,7 @@ def lloyd(
 
     def step(state: Lloyd) -> Lloyd:
         if ahead is not None and not state.empty:
-            run = ahead(state.kernel_state, state.centroids, n_iter - state.n_iter, 0.0)
+            run = ahead(state.kernel_state, state.centroids, n_iter - state.n_iter)
             if run is not None:
                 n_done = state.n_iter + run.n_steps
                 return Lloyd(run.centroids, run.labels, False, n_done, run.converged, run.state)

@@ -55,7 +55,6 @@ def cluster_sums(
     points: Callable[[Any], Any],
     labels: Any,
     weights: Any | None,
-    add: Callable[..., Any] = product,
 ) -> tuple[Any, Any]:
     """Weighted sums (k, d) and counts (k,) of each cluster's points, which ``points(rows)`` gives."""
     sums, counts = PairwiseSum(), PairwiseSum()
@@ -66,8 +65,8 @@ def cluster_sums(
         else:
             mass = weights[rows]
             some = some * mass[:, None]
-        sums.add(add(xp, some, label, plan.k))
-        counts.add(add(xp, mass, label, plan.k))
+        sums.add(product(xp, some, label, plan.k))
+        counts.add(product(xp, mass, label, plan.k))
     return sums.value, counts.value
 
 

@@ -60,7 +60,8 @@ class Reference:
 
     `scale` is the power of two that keeps squares from overflowing, `finite` says that points and
     centroids hold neither NaN nor infinities. If they may, a point with such a value gets label 0 and
-    counts nowhere, and a centroid with one attracts no point.
+    counts nowhere, and a centroid with one attracts no point. `flow` says how sums are made, and whether
+    values may be asked for.
     """
 
     xp: ModuleType
@@ -79,9 +80,10 @@ class Reference:
         for rows in chunks(plan.n, plan.rows):
             points = self._scaled(x[rows, ...])
             total.add(xp.ones(points.shape[0], dtype=sums, device=self.device) @ cast(xp, points, sums))
-            part = xp.sqrt((points * points) @ ones)
-            length.add(xp.sum(part, dtype=sums))
-            norms.put(rows, part)
+            if self.flow.asks:
+                part = xp.sqrt((points * points) @ ones)
+                length.add(xp.sum(part, dtype=sums))
+                norms.put(rows, part)
         mean = total.value / plan.n
         # Rounded to the dtype of scores, for points and centroids must be shifted by the same number.
         shift, lengths = cast(xp, mean, compute), norms.value

@@ -3,13 +3,13 @@
 Only files in this package may import an array library or a compiler, and only when they are chosen.
 """
 
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from xpmeans._core.loop import ACCELERATOR, EAGER, Flow, cluster_sums, product
+from xpmeans._core.loop import ACCELERATOR, EAGER, Flow
 from xpmeans._core.precision import is_one
 from xpmeans._kernels import numpy
 
@@ -37,26 +37,11 @@ def flow_for(context: "Context") -> Flow:
         return traced().FLOW  # type: ignore[no-any-return]
     if context.library == "numpy":
         return HOST
-    if context.on_gpu:  # where sums by index come in no fixed order, and would not be the same twice
-        return ACCELERATOR
-    if context.library == "torch":
-        return TENSORS
-    return traced().EAGER_FLOW if context.library == "jax" else EAGER
+    return ACCELERATOR if context.on_gpu else EAGER
 
 
 # NumPy counts ten times as fast as it sorts.
 HOST = EAGER._replace(sizes=numpy.sizes, sums=numpy.sums)
-
-
-def _indexed(xp: Any, some: Any, labels: Any, k: int) -> Any:
-    if k <= FEW:
-        return product(xp, some, labels, k)
-    return xp.zeros((k, *some.shape[1:]), dtype=some.dtype, device=some.device).index_add(0, labels, some)
-
-
-# Clusters up to which PyTorch multiplies faster than it adds by index.
-FEW = 32
-TENSORS = EAGER._replace(sums=partial(cluster_sums, add=_indexed))
 
 
 class Step(NamedTuple):
@@ -76,7 +61,7 @@ class Run(NamedTuple):
     centroids: Any  # (k, d) the means of the last one
     labels: Any  # (n,) int32, of the last one, from the centroids before
     n_steps: int
-    converged: bool  # no label changed, or the square that the centroids moved was at most the tolerance
+    converged: bool  # the centroids moved by a square of `tol` at most, or as asked for no label changed
 
 
 class Kernel(Protocol):
@@ -85,8 +70,8 @@ class Kernel(Protocol):
     A kernel's state is a tuple of arrays that belongs to the kernel alone: norms, shifts, bounds. A step may
     write to arrays of the state it gets, and to the labels of the step before the last.
 
-    Where steps are short a kernel may have ``ahead(state, centroids, most, tol)``, a `Run` of up to `most` of
-    them, or None. It ends before a step that leaves a cluster empty, and yields the bits of single steps.
+    Where steps are short a kernel may have ``ahead(state, centroids, most, tol=0.0, by_labels=False)``: None,
+    or a `Run` of up to `most` of them, with the same bits. It stops before one that leaves a cluster empty.
     """
 
     def start(self, x: Any, weights: Any | None, plan: "Plan") -> Any:

@@ -57,7 +57,10 @@ def means(totals, lacks, single, centroids, moved):
 
 @jitted()
 def repeated(centroids, halves):
-    """Whether two centroids are equal; those of other lengths are not."""
+    """Whether two centroids are equal; those of other lengths are not.
+
+    All pairs are looked at, which for k near n takes as long as Python would; to sort takes more to compile.
+    """
     for i in range(halves.size):
         for j in range(i):
             same = halves[i] == halves[j]
@@ -73,7 +76,7 @@ def repeated(centroids, halves):
 def ahead(
     walk, prepare, add_up, sum_up, x, weights, labels, none, edges, quads, half_squares, order, keys, reach,
     exact, tables, shift, halves, drift, tiles, parts, n_changed, unlabelled, sums, age, oldest, single, tol,
-    most,
+    by_labels, most,
 ):  # fmt: skip
     """Take up to `most` steps; how many there were, how old the sums are, whether the centroids converged.
 
@@ -83,7 +86,7 @@ def ahead(
     that of the first. Sums are made afresh when no label changes, or at the `oldest` age there may be; their
     `age` is -1 if there are none yet. `single` centroids are rounded to float32.
     """
-    at, zero, k = np.int64(-1), np.int64(0), halves.size
+    at, zero, k = np.int64(-1), np.int64(0), np.int64(halves.size)
     farthest = shift.dtype.type(0)
     for done in range(most):
         before, now = labels[done % 2], labels[1 - done % 2]
@@ -116,6 +119,6 @@ def ahead(
         if square < 0:
             return done, age, False
         age = 0 if afresh else age + 1
-        if ends or square <= tol:
+        if (ends and by_labels) or square <= tol:
             return done + 1, age, True
     return most, age, False

@@ -56,7 +56,7 @@ def compiled(function: Callable[..., Any], dtype: str) -> Any:
             *[types.int64] * 4,
             *(points, wide, numbers, vector, order, vector, vector, order, column, vector, column, tables),
             *(vector, column, bounds, bounds, tables, order, labels, pairs, types.int64, types.int64),
-            *(types.boolean, types.float64, types.int64),
+            *(types.boolean, types.float64, types.boolean, types.int64),
         ),
     }[function]
     function.__qualname__ = f"{function.__name__}-{_stamp()}"  # which names the file on disk

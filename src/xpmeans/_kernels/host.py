@@ -134,7 +134,9 @@ class Host:
         state = state._replace(last=Last(book, labels, before, upper, lower, totals, age, near))
         return state, Step(labels, sums[:, :d], sums[:, d], n_changed=n_changed)
 
-    def ahead(self, state: State, centroids: Any, most: int, tol: float) -> Run | None:
+    def ahead(
+        self, state: State, centroids: Any, most: int, tol: float = 0.0, by_labels: bool = False
+    ) -> Run | None:
         """Take steps in one go if a thread is enough for them and bounds are not worth while."""
         (n, d), k, last, dtype = state.x.shape, centroids.shape[0], state.last, state.shift.dtype
         if len(strands(n, d, k)) > 1 or pruning_pays(n, d, k, dtype.itemsize, 0.0):
@@ -161,7 +163,7 @@ class Host:
                 np.empty(1, np.int64),
                 np.full(n, -1, np.int32),
             ),
-            *(sums, age, AGE, self.dtypes.compute == np.float32, tol, min(most, AT_ONCE)),
+            *(sums, age, AGE, self.dtypes.compute == np.float32, tol, by_labels, min(most, AT_ONCE)),
         )
         if n_steps == 0:
             return None
@@ -169,7 +171,7 @@ class Host:
         now, before = labels[n_steps % 2], labels[1 - n_steps % 2]
         last = Last(book, now, before, bounds, bounds, sums[n_steps % 2], age, np.empty((k, 0), np.int32))
         moved = tables[n_steps % 3].astype(self.dtypes.compute)
-        return Run(state._replace(last=last), moved, now, n_steps, converged)
+        return Run(state._replace(last=last), moved, now.copy(), n_steps, converged)
 
     def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:
         """Labels, and squared distances by differences."""

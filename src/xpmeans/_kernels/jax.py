@@ -17,7 +17,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from xpmeans._core.distances import squared_distances
-from xpmeans._core.loop import EAGER, Flow, cluster_sums
+from xpmeans._core.loop import Flow
 from xpmeans._core.nearest import Book, Reference
 from xpmeans._core.plan import ACCELERATOR_BUDGET, BUDGET, Plan, make_plan
 from xpmeans._core.precision import Precision, cast
@@ -103,15 +103,6 @@ def total(n: int, size: int, part: Callable[[Any], Any]) -> Any:
 
 
 FLOW = Flow(iterate, lax.fori_loop, lax.cond, itself, column, total, row_sums, for_each, traced=True)
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def segments(_xp: ModuleType, some: Any, labels: Any, k: int) -> Any:
-    """Sums of the rows that have the same label."""
-    return jax.ops.segment_sum(some, labels, k)
-
-
-EAGER_FLOW = EAGER._replace(sums=partial(cluster_sums, add=segments))
 
 
 def in_trace(

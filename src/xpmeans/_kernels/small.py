@@ -18,16 +18,23 @@ class Small(BruteForce):
 
     def start(self, x: Any, weights: Any | None, plan: Plan) -> State:
         """Convert the points once."""
-        if weights is not None or not self.finite or self.scale != 1:
+        if weights is not None or not self.finite:
             return super().start(x, weights, plan)
         weighted = np.ones((plan.n, plan.d + 1))
         weighted[:, : plan.d] = x
         columns = np.ascontiguousarray(weighted[:, : plan.d].T)[:, None, :]
         return State(columns, weighted, np.arange(plan.k)[:, None])
 
-    def ahead(self, state: State, centroids: Any, most: int, tol: float) -> Run | None:
-        """Take steps until one leaves a cluster empty."""
-        if not self.finite or self.scale != 1:
+    def ahead(
+        self,
+        state: State,
+        centroids: Any,
+        most: int,
+        tol: float = 0.0,
+        by_labels: bool = False,  # noqa: ARG002
+    ) -> Run | None:
+        """Take steps until one leaves a cluster empty; the same labels always have the same means here."""
+        if not self.finite:
             return None
         columns, weighted, index = state
         d, k, n_steps = columns.shape[0], centroids.shape[0], 0
