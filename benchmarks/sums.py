@@ -1,6 +1,7 @@
 """What it costs to sum the points of each cluster, by library and by how it is done.
 
-The kernels do what is fastest here.
+The kernels do what is fastest here under `jit`, and for NumPy, which reads PyTorch's and JAX's arrays in host
+memory.
 
     python -m benchmarks.sums [--output benchmarks/results/sums.md]
 

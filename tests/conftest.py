@@ -211,6 +211,16 @@ def _switch_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCIPY_ARRAY_API", raising=False)
 
 
+# How the same numbers may lie in memory.
+LAYOUTS = {
+    "C": np.ascontiguousarray,
+    "Fortran": np.asfortranarray,
+    "strided": lambda x: np.repeat(np.repeat(x, 2, axis=0), 3, axis=1)[::2, ::3],
+    "negative": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+    "unaligned": lambda x: np.frombuffer(b"." + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
+}
+
+
 def blobs(n: int = 60, d: int = 2, k: int = 3, *, seed: int = 0, spread: float = 0.3) -> np.ndarray:
     """Points around k centres five apart."""
     rng = np.random.default_rng(seed)
