@@ -30,10 +30,11 @@ def plus_plus(problem: Problem, k: int, draws: Draws) -> Any:
     """
     xp, n = problem.xp, problem.x.shape[0]
     chosen = np.empty(k, dtype=np.int64)  # all at once: a `k` beyond memory fails here
-    chosen[0] = draws.integer(n)
+    chosen[0] = row = draws.integer(n)
     nearest = None
     for done in range(1, k):
-        squares = squared_distances(problem, _rows(problem, chosen[done - 1 : done]))
+        point = cast(xp, problem.x[row : row + 1, ...], problem.dtypes.compute)
+        squares = squared_distances(problem, point)
         nearest = squares if nearest is None else xp.minimum(nearest, squares)
         if not problem.finite:
             nearest = xp.where(xp.isfinite(nearest), nearest, 0.0)
@@ -42,7 +43,7 @@ def plus_plus(problem: Problem, k: int, draws: Draws) -> Any:
         # Rounding may leave the last value below the draw: then the last point that can be chosen is.
         draw = min(draws.uniform(), float(cumulative[-1]))
         place = xp.asarray([draw], dtype=nearest.dtype, device=problem.device)
-        chosen[done] = int(xp.searchsorted(cumulative, place)[0])
+        chosen[done] = row = int(xp.searchsorted(cumulative, place)[0])
     return _rows(problem, chosen)
 
 
