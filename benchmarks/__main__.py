@@ -66,9 +66,7 @@ def measured(case: Case, rates: dict[str, float]) -> tuple[list[str], float]:
     for run in runners(case).values():
         run(case.x[: max(FIRST, 50 * len(case.init))].copy(), case.init, 3)
     seconds = best(calls, 1)
-    for i, first in enumerate(
-        seconds
-    ):  # each one's repeats by themselves: threads of others stay awake a while
+    for i, first in enumerate(seconds):  # repeats in a row, for threads of others stay awake a while
         if first <= LONG:
             seconds[i] = min(first, *best([calls[i]], max(4, int(ENOUGH / first))))
     least = [inertia(case.x, found[name]) for name in names]
