@@ -271,3 +271,5 @@ def test_plan_keeps_to_its_budget(n: int, d: int, k: int, budget: int) -> None:
     assert 1 <= plan.rows <= n
     assert 1 <= plan.block <= n
     assert plan.rows == 1 or plan.rows * (k * 9 + d * 16) <= budget
+    rows = make_plan(n, d, k, 4, budget, 8).rows  # an accelerator's, which tells candidates apart in float64
+    assert rows == 1 or rows * (k * 13 + d * 16) <= budget

@@ -30,13 +30,13 @@ class Plan(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def make_plan(n: int, d: int, k: int, itemsize: int, budget: int = BUDGET) -> Plan:
+def make_plan(n: int, d: int, k: int, itemsize: int, budget: int = BUDGET, member: int = 0) -> Plan:
     """Choose chunk sizes so that no temporary array exceeds `budget` bytes by more than one row.
 
-    A point costs a score, a boolean and the same as a number per centroid, and its coordinates shifted and
-    in float64.
+    A point costs a score, a boolean and the same as a number (of `member` bytes, if not as many as a score)
+    per centroid, and its coordinates shifted and in float64.
     """
-    per_point = k * (2 * itemsize + 1) + d * (2 * itemsize + 8)
+    per_point = k * (itemsize + 1 + (member or itemsize)) + d * (2 * itemsize + 8)
     block = min(n, BLOCK, max(64, budget // (16 * k)))
     columns = max(1, budget // (8 * block * k))
     return Plan(n, d, k, rows=min(n, max(1, budget // per_point)), block=block, columns=columns)

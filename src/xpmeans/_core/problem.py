@@ -33,5 +33,7 @@ def make_problem(
 
 def plan_for(xp: ModuleType, x: Any, k: int, dtypes: Precision, flow: Flow) -> Plan:
     """Plan passes over points with k centroids."""
-    budget = BUDGET if flow.asks else ACCELERATOR_BUDGET
-    return make_plan(*x.shape, k, xp.finfo(dtypes.compute).bits // 8, budget)
+    itemsize = xp.finfo(dtypes.compute).bits // 8
+    if flow.asks:
+        return make_plan(*x.shape, k, itemsize, BUDGET)
+    return make_plan(*x.shape, k, itemsize, ACCELERATOR_BUDGET, member=xp.finfo(dtypes.sums).bits // 8)
