@@ -15,7 +15,7 @@ from conftest import LAYOUTS, blobs, nearest
 
 import xpmeans
 from xpmeans import _kernels
-from xpmeans._core import plan
+from xpmeans._core import plan, threads
 from xpmeans._core.brute import BruteForce
 from xpmeans._core.nearest import Reference
 from xpmeans._core.plan import make_plan
@@ -23,7 +23,7 @@ from xpmeans._core.precision import precision
 
 pytest.importorskip("numba")
 
-from xpmeans._kernels import host, threads
+from xpmeans._kernels import host
 from xpmeans._kernels.host import Host
 
 
@@ -54,6 +54,7 @@ def side_by_side(
 def small_strands(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Many strands also for small problems, and bounds for all of them."""
     monkeypatch.setattr(plan, "STRAND", 1 << 10)
+    monkeypatch.setattr(plan, "ALONE", 0)
     monkeypatch.setattr(host, "pruning_pays", lambda *_: True)
     monkeypatch.setattr(host, "windows_pay", lambda *_: True)
     monkeypatch.setattr(host, "neighbours", lambda _, k: min(4, k - 1))

@@ -44,6 +44,9 @@ def make_plan(n: int, d: int, k: int, itemsize: int, budget: int = BUDGET, membe
 
 # Multiplications and additions of a strand, about 100 us: what it takes to wake a thread for it.
 STRAND = 1 << 22
+# The same below which all is one strand: 300 us, which is what it takes Python to hand out the strands of a
+# step, put together what they yield and see to the bounds; see `_kernels/ahead.py`.
+ALONE = 3 << 22
 # Strands at most, whatever the number of threads, which must not change a result.
 STRANDS = 64
 # Shares of the strands for each thread; and where most points may stay where they are.
@@ -67,7 +70,7 @@ def strands(n: int, d: int, k: int, sums: bool = False) -> tuple[slice, ...]:
     to keep all cores busy, there are no more for labels either, so that both are done in one go.
     """
     work = n * (k * (d + 4) + 64)
-    count = max(1, min(STRANDS, n, work // STRAND))
+    count = max(1, min(STRANDS, n, work // STRAND)) if work > ALONE else 1
     tables = max(1, min(count, STRAND_BUDGET // (8 * k * (d + 2)), n // (16 * k)))
     if sums or tables >= ENOUGH:
         count = tables
@@ -101,8 +104,10 @@ def pruning_pays(n: int, d: int, k: int, itemsize: int, share: float) -> bool:
 
     In cycles. To scan a point takes (d + 5) / 32 of them for each centroid in float32, twice that in float64,
     and some to bring it there; to move its bounds takes 16, and to see how the centroids moved about 100,000
-    for a start.
+    for a start. What is one strand alone is scanned sooner than that.
     """
+    if len(strands(n, d, k)) == 1:
+        return False
     scan = itemsize / 4 * (k * (d + 5) / 32 + d / 4)
     return n * (scan * (1 - share) - 16) > 100_000 + k * scan
 

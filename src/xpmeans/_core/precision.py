@@ -7,7 +7,12 @@ from typing import Any, NamedTuple
 import array_api_extra as xpx
 import numpy as np
 
+from xpmeans._core import threads
 from xpmeans._core.stream import chunks
+
+# Numbers of NumPy's that are looked at in one go; and so many that all cores are worth waking, 0.5 ms.
+NUMBERS = 1 << 17
+MANY = 1 << 21
 
 
 class Precision(NamedTuple):
@@ -107,25 +112,40 @@ def measure(xp: ModuleType, x: Any) -> Reach:
     """Look at each value of a table once.
 
     A million numbers at a time, so that the booleans in between stay small; fewer of NumPy's, which are read
-    twice, from the cache then. Minimum and maximum alone do not always tell: in JAX 0.10 on the CPU they lose
-    NaN (openxla/xla#21461).
+    twice, from the cache then, and on all cores if they are many.
     """
-    if not isinstance(x, np.ndarray) and xp.isdtype(x.dtype, "bool"):
+    if isinstance(x, np.ndarray):
+        parts = list(chunks(x.shape[0], max(1, NUMBERS // x.shape[1])))
+        reaches = [Reach(0.0, True)] * len(parts)
+
+        def work(i: int) -> None:
+            reaches[i] = _reach(xp, x[parts[i], ...])
+
+        count = len(parts) if x.size > MANY else 0
+        threads.run(work, count)
+        for i in range(count, len(parts)):
+            work(i)
+    elif xp.isdtype(x.dtype, "bool"):
         return Reach(1.0, True)
-    largest, finite = 0.0, True
-    size = 1 << 17 if isinstance(x, np.ndarray) else 1 << 20
-    for chunk in chunks(x.shape[0], max(1, size // x.shape[1])):
-        part = x[chunk, ...]
-        if isinstance(part, np.ndarray):
-            reach = max(-float(part.min()), float(part.max()))
-            if math.isfinite(reach):  # NumPy's minimum and maximum propagate NaN
-                largest = max(largest, reach)
-                continue
-        if xp.isdtype(part.dtype, "real floating") and not xp.all(xp.isfinite(part)):
-            finite = False
-            part = xp.where(xp.isfinite(part), part, xp.zeros_like(part))
-        largest = max(largest, -float(xp.min(part)), float(xp.max(part)))
-    return Reach(largest, finite)
+    else:
+        reaches = [_reach(xp, x[rows, ...]) for rows in chunks(x.shape[0], max(1, (1 << 20) // x.shape[1]))]
+    return Reach(max(reach.largest for reach in reaches), all(reach.finite for reach in reaches))
+
+
+def _reach(xp: ModuleType, part: Any) -> Reach:
+    """The same for a chunk.
+
+    Minimum and maximum alone do not always tell: in JAX 0.10 on the CPU they lose NaN (openxla/xla#21461).
+    """
+    if isinstance(part, np.ndarray):
+        largest = max(-float(part.min()), float(part.max()))
+        if math.isfinite(largest):  # NumPy's minimum and maximum propagate NaN
+            return Reach(largest, True)
+    finite = True
+    if xp.isdtype(part.dtype, "real floating") and not xp.all(xp.isfinite(part)):
+        finite = False
+        part = xp.where(xp.isfinite(part), part, xp.zeros_like(part))
+    return Reach(max(-float(xp.min(part)), float(xp.max(part))), finite)
 
 
 def scale_for(largest: float, limit: float, count: int) -> float:

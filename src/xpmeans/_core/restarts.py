@@ -45,10 +45,9 @@ def best_of(
     def run(i: Any) -> Answer:
         state = fit(problem, kernel, kernel_state, mass, first(i), rules)
         centroids = rules.rounded(state.centroids)
-        labels, squares = kernel.assign(state.kernel_state, rules.taken(centroids))
-        inertia = inertia_of(problem, squares, mass)  # scaled, for out of range all would be equal
+        labels, inertia, sizes = _quality(problem, kernel, state.kernel_state, rules.taken(centroids), mass)
         n_iter = xp.asarray(state.n_iter, dtype=xp.int32, device=problem.device)
-        return Answer(centroids, labels, inertia, _sizes(problem, labels), n_iter, state.converged)
+        return Answer(centroids, labels, inertia, sizes, n_iter, state.converged)
 
     def step(i: Any, best: Answer) -> Answer:
         other = run(i)
@@ -63,8 +62,13 @@ def clearly_less(problem: Problem) -> float:
     return 1 - 64 * float(problem.xp.finfo(problem.dtypes.sums).eps)
 
 
-def _sizes(problem: Problem, labels: Any) -> Any:
-    """Points of each cluster, in the index dtype."""
+def _quality(problem: Problem, kernel: Kernel, state: Any, centroids: Any, mass: Any) -> tuple[Any, Any, Any]:
+    """Labels; the inertia, scaled, for out of range all would be equal; and points of each cluster."""
     xp, device = problem.xp, problem.device
-    sizes = problem.flow.sizes(xp, labels, problem.plan.k, device)
-    return cast(xp, sizes, xpx.default_dtype(xp, "indexing", device=device))
+    if hasattr(kernel, "quality"):
+        labels, inertia, sizes = kernel.quality(state, centroids)
+    else:
+        labels, squares = kernel.assign(state, centroids)
+        inertia = inertia_of(problem, squares, mass)
+        sizes = problem.flow.sizes(xp, labels, problem.plan.k, device)
+    return labels, inertia, cast(xp, sizes, xpx.default_dtype(xp, "indexing", device=device))

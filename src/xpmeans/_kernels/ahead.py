@@ -74,9 +74,9 @@ def repeated(centroids, halves):
 
 
 def ahead(
-    walk, prepare, add_up, sum_up, x, weights, labels, none, edges, quads, half_squares, order, keys, reach,
-    exact, tables, shift, halves, drift, tiles, parts, n_changed, unlabelled, sums, age, oldest, single, tol,
-    by_labels, most,
+    walk, prepare, add_up, sum_up, x, weights, labels, none, edges, quads, half_squares, order, names, keys,
+    reach, exact, tables, shift, halves, drift, tiles, partial, parts, n_changed, unlabelled, sums, age,
+    oldest, single, tol, by_labels, most,
 ):  # fmt: skip
     """Take up to `most` steps; how many there were, how old the sums are, whether the centroids converged.
 
@@ -93,16 +93,16 @@ def ahead(
         old, new = sums[done % 2], sums[1 - done % 2]
         centroids, moved = tables[done % 3], tables[(done + 1) % 3]
         if done > 0:
-            call(prepare, (centroids, shift, order, quads, half_squares, exact, reach, halves))
+            call(prepare, (centroids, shift, order, quads, half_squares, names, exact, reach, halves))
             if repeated(centroids, halves):
                 return done, age, False
         clear(parts)
         call(
             walk,
             (
-                x, weights, age < 0, before, now, none, none, edges, quads, half_squares, order, keys, at,
-                reach, exact, centroids, shift, drift, farthest, tiles, done > 0 and tiles.size > 0, parts,
-                n_changed,
+                x, weights, age < 0, before, now, none, none, edges, quads, half_squares, names, keys, at,
+                reach, exact, centroids, shift, drift, farthest, tiles, done > 0 and tiles.size > 0, partial,
+                parts, n_changed,
             ),
         )  # fmt: skip
         ends = n_changed[0] == 0

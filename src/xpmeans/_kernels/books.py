@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from xpmeans._kernels.lanes import BYTES, load, minus, splat, store, times_plus
+from xpmeans._kernels.lanes import BYTES, jitted, load, minus, splat, store, times_plus
 from xpmeans._kernels.tile import QUAD
 from xpmeans._kernels.walk import MARGIN, place_of
 
 
-def prepare(centroids, shift, order, quads, half_squares, exact, reach, halves):
+def prepare(centroids, shift, order, quads, half_squares, names, exact, reach, halves):
     """Write centroids in the orders that `scan` and `decide` read them in, and half their squared lengths.
 
     The last four of `quads` and eight of `exact` are filled up with centroids that are never the nearest.
@@ -26,7 +26,7 @@ def prepare(centroids, shift, order, quads, half_squares, exact, reach, halves):
         if i < k:
             halves[label] = total / 2
             longest, shortest = max(longest, total), min(shortest, total)
-        half_squares[i] = total / 2 if i < k else np.inf
+        half_squares[i], names[i] = total / 2 if i < k else np.inf, label
     for i in range(exact.size // d):
         place = (i // lanes) * lanes * d + i % lanes
         for j in range(d):
@@ -47,15 +47,35 @@ def repeat(centroids, order, places, half_squares):
     return found
 
 
-def neighbours(exact, centroids, first, last, near, gaps, outside):
+@jitted()
+def lowest(values):
+    """The place of the least number; NumPy's functions take more to compile, and memory that is counted."""
+    place = 0
+    for i in range(1, values.size):
+        if values[i] < values[place]:
+            place = i
+    return place
+
+
+@jitted()
+def highest(values):
+    """The place of the greatest number."""
+    place = 0
+    for i in range(1, values.size):
+        if values[i] > values[place]:
+            place = i
+    return place
+
+
+def neighbours(exact, centroids, first, last, near, gaps, outside, squares, inside):
     """Bring the neighbours of some centroids up to date: no more than all of them are exchanged.
 
     How far the nearest other centroid is away, and the nearest that is no neighbour; rounded inwards.
-    Centroids lie in lanes, `exact` holds them by eights.
+    Centroids lie in lanes, `exact` holds them by eights. There is room for the squares of all distances from
+    one, and of those that lie inside its neighbourhood.
     """
     lanes = BYTES // 8
     d, n_near = centroids.shape[1], near.shape[1]
-    squares, inside = np.empty(exact.size // d), np.empty(n_near)
     inward = 1 - (d + 8) * np.finfo(np.float64).eps
     for i in range(first, last):
         for group in range(squares.size // lanes):
@@ -71,19 +91,19 @@ def neighbours(exact, centroids, first, last, near, gaps, outside):
             inside[s] = squares[near[i, s]]
             squares[near[i, s]] = np.inf
         for _ in range(n_near):
-            nearest, farthest = np.argmin(squares), np.argmax(inside)
+            nearest, farthest = lowest(squares), highest(inside)
             if not squares[nearest] < inside[farthest]:
                 break
             squares[near[i, farthest]] = inside[farthest]
             inside[farthest] = squares[nearest]
             squares[nearest] = np.inf
             near[i, farthest] = nearest
-        rest = np.min(squares)
+        rest = squares[lowest(squares)]
         outside[i] = np.sqrt(rest) * inward
-        gaps[i] = np.sqrt(min(np.min(inside), rest)) * inward
+        gaps[i] = np.sqrt(min(inside[lowest(inside)], rest)) * inward
 
 
-def drifts(new, old, near, gaps, outside, sample, keys, upper, lower, labels, step, drift):
+def drifts(new, old, near, gaps, outside, sample, keys, upper, lower, labels, step, drift, moved):
     """What moving centroids do to bounds, rounded outwards.
 
     For each cluster: how far its centroid has moved, half the gap to the nearest other, how far any neighbour
@@ -94,13 +114,12 @@ def drifts(new, old, near, gaps, outside, sample, keys, upper, lower, labels, st
     outward = 1 + 4 * np.float64(np.finfo(drift.dtype).eps)
     inward = 1 - 4 * np.float64(np.finfo(drift.dtype).eps)
     k, d = new.shape
-    moved = np.empty(k)
     for i in range(k):
         total = 0.0
         for j in range(d):
             total += (new[i, j] - old[i, j]) ** 2
         moved[i] = np.sqrt(total) * outward
-    farthest = dtype(np.max(moved) * outward)
+    farthest = dtype(moved[highest(moved)] * outward)
     for i in range(k):
         nearby = 0.0
         for s in range(near.shape[1]):

@@ -2,7 +2,18 @@
 
 import numpy as np
 
-from xpmeans._kernels.lanes import BYTES, load, load_wide, minus, not_less, smaller, splat, store, times_plus
+from xpmeans._kernels.lanes import (
+    BYTES,
+    load,
+    load_wide,
+    minus,
+    not_less,
+    scratch,
+    smaller,
+    splat,
+    store,
+    times_plus,
+)
 from xpmeans._kernels.tile import square_of
 
 
@@ -48,7 +59,7 @@ def safe_from(book, centroids, safe):
 
 def lower(x, mass, centroids, label, safe, nearest, labels):
     """Let points go over to a new centroid, where it is nearer than `nearest`; what the inertia is then."""
-    spare = np.empty(BYTES // 8)
+    spare = scratch(nearest, 1)
     total = 0.0
     for i in range(x.shape[0]):
         if not nearest[i] < safe[labels[i]]:

@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpmeans._core import threads
 from xpmeans._core.plan import Plan, neighbours, pruning_pays, shares, strands, windows_pay
 from xpmeans._core.precision import Precision
-from xpmeans._kernels import Run, Step, ahead, books, threads, walk
+from xpmeans._kernels import Run, Step, ahead, books, walk
 from xpmeans._kernels.compiled import address, compiled
 from xpmeans._kernels.lanes import BYTES
 from xpmeans._kernels.tile import BLOCK_VECTORS, COLUMNS, QUAD
@@ -55,6 +56,7 @@ class Book(NamedTuple):
 
     plain: Any  # (k, d) in float64
     order: Any  # (k,) numbers of the centroids in the order of one coordinate
+    names: Any  # these numbers once more, in the dtype of scores, zeros to fill up fours
     keys: Any  # (k,) that coordinate in this order
     quads: Any  # in this order, negative and shifted, by fours, in the dtype of scores
     half_squares: Any  # half the squared lengths of the shifted, infinite for repeats and to fill up fours
@@ -154,11 +156,21 @@ class Host:
         n_steps, age, converged = compiled(ahead.ahead, dtype.char)(
             *(address(function, np.dtype(kind).char) for function, kind in functions),
             *(state.points(slice(n)), state.weights, labels, bounds, np.array([0, n]), book.quads),
-            *(book.half_squares, book.order, book.keys, book.reach, book.exact, tables, state.shift),
+            *(
+                book.half_squares,
+                book.order,
+                book.names,
+                book.keys,
+                book.reach,
+                book.exact,
+                tables,
+                state.shift,
+            ),
             *(
                 np.empty(k),
                 drift,
                 tiles,
+                _partial(book, dtype),
                 np.empty((1, k, d + 2)),
                 np.empty(1, np.int64),
                 np.full(n, -1, np.int32),
@@ -175,20 +187,9 @@ class Host:
 
     def assign(self, state: State, centroids: Any) -> tuple[Any, Any]:
         """Labels, and squared distances by differences."""
-        last, plain = state.last, np.array(centroids, dtype=np.float64, order="C")
-        if last is not None and np.array_equal(last.book.plain, plain):
-            labels = last.labels.copy()
-        else:
-            book = _book(centroids, state)
-            if last is not None and last.book.plain.shape == book.plain.shape:
-                spare, upper, lower = np.empty_like(last.labels), last.upper.copy(), last.lower.copy()
-                last = last._replace(before=spare, upper=upper, lower=lower)
-            else:
-                last = None
-            _, labels, *_ = _pass(state, book, last, sums=False)
+        labels, plain = _labels(state, centroids)
         found = np.empty(labels.shape[0])
         squares = compiled(walk.squares, state.shift.dtype.char)
-
         parts = strands(*state.x.shape, 1)
 
         def work(i: int) -> None:
@@ -196,6 +197,35 @@ class Host:
 
         threads.run(work, len(parts))
         return labels, found
+
+    def quality(self, state: State, centroids: Any) -> tuple[Any, Any, Any]:
+        """Labels, the weighted sum of the squared distances, and how many points each centroid has."""
+        labels, plain = _labels(state, centroids)
+        (n, d), k = state.x.shape, plain.shape[0]
+        parts = strands(n, d, k, sums=True)
+        sizes, inertia = [np.zeros(k, np.int64) for _ in parts], np.zeros(len(parts))
+        judge = compiled(walk.judge, state.shift.dtype.char)
+
+        def work(i: int) -> None:
+            rows = parts[i]
+            inertia[i] = judge(state.points(rows), state.weights[rows], labels[rows], plain, sizes[i])
+
+        threads.run(work, len(parts))
+        return labels, inertia.sum(), sum(sizes)
+
+
+def _labels(state: State, centroids: Any) -> tuple[Any, Any]:
+    """The labels for some centroids, which may be those of the last step; and these in float64."""
+    last, plain = state.last, np.array(centroids, dtype=np.float64, order="C")
+    if last is not None and np.array_equal(last.book.plain, plain):
+        return last.labels.copy(), plain
+    book = _book(centroids, state)
+    if last is not None and last.book.plain.shape == book.plain.shape:
+        spare, upper, lower = np.empty_like(last.labels), last.upper.copy(), last.lower.copy()
+        last = last._replace(before=spare, upper=upper, lower=lower)
+    else:
+        last = None
+    return _pass(state, book, last, sums=False)[1], plain
 
 
 def _pass(state: State, book: Book, last: Last | None, sums: bool = True) -> tuple[Any, ...]:
@@ -247,15 +277,21 @@ def _walk(
         label_strands(
             *(state.points(rows), state.weights[rows], first, before[rows], labels[rows]),
             *(upper[rows], lower[rows], edges[strand.start : strand.stop + 1] - begin),
-            *(book.quads, book.half_squares, book.order, book.keys, axis if drift.size else -1, book.reach),
+            *(book.quads, book.half_squares, book.names, book.keys, axis if drift.size else -1, book.reach),
             *(book.exact, book.plain, state.shift, drift, farthest, drift[:0], False),
-            *(deltas[strand], n_changed[strand]),
+            *(_partial(book, drift.dtype), deltas[strand], n_changed[strand]),
         )
 
     threads.run(work, len(tasks))
     if sums and not together:
         deltas = _sums(state, before, labels, k)
     return deltas, int(n_changed.sum())
+
+
+def _partial(book: Book, dtype: Any) -> Any:
+    """Room for the scores of a tile where its columns come in several goes."""
+    several = book.plain.shape[1] >= COLUMNS + 4
+    return np.empty(BLOCK_VECTORS * BYTES // dtype.itemsize * book.half_squares.size if several else 0, dtype)
 
 
 def _book(centroids: Any, state: State) -> Book:
@@ -267,12 +303,12 @@ def _book(centroids: Any, state: State) -> Book:
     places[order] = np.arange(k)
     quads, half_squares = np.empty((k + -k % QUAD) * d, dtype), np.empty(k + -k % QUAD, dtype)
     exact, reach = np.empty((k + -k % (BYTES // 8)) * d), np.empty(2, dtype)
-    halves = np.empty(k)
-    arrays = quads, half_squares, exact, reach, halves
+    names, halves = np.empty_like(half_squares), np.empty(k)
+    arrays = quads, half_squares, names, exact, reach, halves
     compiled(books.prepare, dtype.char)(plain, state.shift, order, *arrays)
     by_length = np.argsort(halves, kind="stable")
     repeats = compiled(books.repeat, dtype.char)(plain, by_length, places, half_squares)
-    return Book(plain, order, keys, quads, half_squares, reach, exact, repeats)
+    return Book(plain, order, names, keys, quads, half_squares, reach, exact, repeats)
 
 
 def _drift(state: State, book: Book, last: Last) -> tuple[Any, Any, int]:
@@ -286,14 +322,15 @@ def _drift(state: State, book: Book, last: Last) -> tuple[Any, Any, int]:
         find, parts = compiled(books.neighbours, "d"), strands(k, d, k)
 
         def work(i: int) -> None:
-            find(book.exact, book.plain, parts[i].start, parts[i].stop, near, gaps, outside)
+            spare = np.empty(k + -k % (BYTES // 8)), np.empty(near.shape[1])
+            find(book.exact, book.plain, parts[i].start, parts[i].stop, near, gaps, outside, *spare)
 
         threads.run(work, len(parts))
     drift, step = np.empty((k, 4), state.shift.dtype), -(-n // SAMPLE)
     farthest, share, inside = compiled(books.drifts, drift.dtype.char)(
         *(book.plain, last.book.plain, near, gaps, outside),
         *(state.x[::step, state.axis].astype(np.float64), book.keys),
-        *(last.upper, last.lower, last.labels, step, drift),
+        *(last.upper, last.lower, last.labels, step, drift, np.empty(k)),
     )
     axis = state.axis if windows_pay(k, inside) else -1
     if not pruning_pays(n, d, k, drift.itemsize, share * (inside if axis >= 0 else 1)):

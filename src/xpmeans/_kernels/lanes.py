@@ -11,6 +11,7 @@ from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
+from numba.np.arrayobj import populate_array
 
 # Size of a vector: that of AVX-512's registers where they are, else of AVX2's, or two of NEON's or SSE's.
 # Eight sums fit into the sixteen or thirty-two registers that there are.
@@ -22,8 +23,12 @@ def jitted(*signatures, **options):
 
     No way in is made from C, nor, without a signature, from Python, where a call would end the process: that
     takes a second to compile. Tests call such a function from one of their own that they compile.
+
+    Nothing is allocated: Numba counts references to arrays that it might have to free, and in `walk` that
+    took two thirds of the time of points in two columns. Room is on the stack, or comes from the caller.
     """
     options |= {"no_cfunc_wrapper": True, "no_cpython_wrapper": not signatures, "error_model": "numpy"}
+    options |= {"_nrt": False}
 
     def decorate(function):
         try:
@@ -48,6 +53,22 @@ class _Model(models.PrimitiveModel):
     def __init__(self, manager, kind):
         element = manager.lookup(kind.dtype).get_data_type()
         super().__init__(manager, kind, ir.VectorType(element, kind.lanes))
+
+
+@intrinsic(prefer_literal=True)
+def scratch(_, like, count):
+    """Room on the stack for so many vectors of an array's dtype, none of which crosses a cache line."""
+    kind, size = types.Array(like.dtype, 1, "C"), count.literal_value * (BYTES * 8 // like.dtype.bitwidth)
+
+    def generate(context, builder, _signature, _arguments):
+        whole, itemsize = ir.IntType(64), like.dtype.bitwidth // 8
+        data = cgutils.alloca_once(builder, context.get_value_type(like.dtype), whole(size))
+        data.align = BYTES
+        array = context.make_array(kind)(context, builder)
+        populate_array(array, data, [whole(size)], [whole(itemsize)], itemsize, meminfo=None)
+        return array._getvalue()
+
+    return kind(like, count), generate
 
 
 @intrinsic
@@ -101,21 +122,21 @@ def store_integers(_, array, start, vector):
 
 
 @intrinsic
-def copy(_, source, target, start, count):
-    """Copy a piece of a one-dimensional contiguous array to the same place in another of its dtype.
+def copy(_, source, start, target, place, count):
+    """Copy a piece of a one-dimensional contiguous array to a place in another of its dtype.
 
     An assignment to a slice takes two seconds to compile, and a loop several times as long to run.
     """
 
     def generate(context, builder, signature, arguments):
         places = []
-        for kind, argument in zip(signature.args[:2], arguments[:2], strict=True):
-            array = context.make_array(kind)(context, builder, argument)
-            places.append(builder.gep(array.data, [arguments[2]]))
-        cgutils.raw_memcpy(builder, places[1], places[0], arguments[3], source.dtype.bitwidth // 8)
+        for i in (0, 2):
+            array = context.make_array(signature.args[i])(context, builder, arguments[i])
+            places.append(builder.gep(array.data, [arguments[i + 1]]))
+        cgutils.raw_memcpy(builder, places[1], places[0], arguments[4], source.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return types.void(source, target, types.intp, types.intp), generate
+    return types.void(source, types.intp, target, types.intp, types.intp), generate
 
 
 @intrinsic
@@ -127,6 +148,34 @@ def not_less(_, a, b):
         return builder.zext(builder.bitcast(less, ir.IntType(a.lanes)), ir.IntType(64))
 
     return types.int64(a, b), generate
+
+
+@intrinsic
+def differ(_, a, b, start):
+    """Where two arrays of int32 differ, from `start` on: the lanes as the bits of an integer."""
+    lanes = BYTES // 4
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.VectorType(ir.IntType(32), lanes)
+        pair = []
+        for i in (0, 1):
+            array = context.make_array(signature.args[i])(context, builder, arguments[i])
+            place = builder.bitcast(builder.gep(array.data, [arguments[2]]), kind.as_pointer())
+            pair.append(builder.load(place, align=4))
+        unequal = builder.icmp_unsigned("!=", *pair)
+        return builder.zext(builder.bitcast(unequal, ir.IntType(lanes)), ir.IntType(64))
+
+    return types.int64(a, b, types.intp), generate
+
+
+@intrinsic
+def lowest_bit(_, bits):
+    """The place of the lowest bit that is set, of some."""
+
+    def generate(_context, builder, _signature, arguments):
+        return builder.cttz(arguments[0], ir.IntType(1)(1))
+
+    return types.int64(types.int64), generate
 
 
 @intrinsic(prefer_literal=True)

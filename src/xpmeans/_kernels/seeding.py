@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from xpmeans._core import threads
 from xpmeans._core.plan import strands
-from xpmeans._kernels import draws, threads
+from xpmeans._kernels import draws
 from xpmeans._kernels.compiled import compiled
 from xpmeans._kernels.host import converted, dtype_of
 from xpmeans._kernels.lanes import BYTES

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from xpmeans._core import threads
 from xpmeans._core.precision import cast, times
 from xpmeans._core.problem import Problem
 from xpmeans._core.stream import chunks
-from xpmeans._kernels import compiler_found, threads
+from xpmeans._kernels import compiler_found
 
 # Points that are added up in one go; and at most so many goes, whatever the number of threads.
 ROWS = 1 << 16

@@ -130,9 +130,9 @@ def certify(best, second, square, reach, d):
 
 
 @jitted()
-def look_into(tile, start, book, half_squares, quads, places, index, second):
-    """Which centroid of its best four is the nearest to each point, and the second best score of all."""
-    dtype, lanes, d = tile.dtype.type, BYTES // tile.itemsize, book.shape[0] // half_squares.shape[0]
+def look_into(tile, start, book, half_squares, names, quads, places, second):
+    """The name of each point's nearest centroid, of its best four, and the second best score of all."""
+    lanes, d = BYTES // tile.itemsize, book.shape[0] // half_squares.shape[0]
     s0, s1, s2, s3 = load_columns(half_squares, quads, start, 0, 4)
     for j in range(d):
         for i in range(start, start + lanes):
@@ -146,22 +146,22 @@ def look_into(tile, start, book, half_squares, quads, places, index, second):
             times_plus(x, c3, s3),
         )
     low, high = smaller(s0, s1), smaller(s2, s3)
-    left = where_less(s1, s0, splat(dtype(1)), splat(dtype(0)))
-    right = where_less(s3, s2, splat(dtype(3)), splat(dtype(2)))
+    name0, name1, name2, name3 = load_columns(names, quads, start, 0, 4)
+    left, right = where_less(s1, s0, name1, name0), where_less(s3, s2, name3, name2)
     other = smaller(larger(low, high), smaller(larger(s0, s1), larger(s2, s3)))
-    return times_plus(splat(dtype(4)), index, where_less(high, low, right, left)), smaller(second, other)
+    return where_less(high, low, right, left), smaller(second, other)
 
 
 @jitted(inline="always")
 def scan(
-    x, rows, first, shift, book, half_squares, from_quad, to_quad, reach, bounded, tile, filled, partial,
-    numbers, places, found,
+    x, rows, first, shift, book, half_squares, names, from_quad, to_quad, reach, bounded, tile, filled,
+    partial, numbers, places, found,
 ):  # fmt: skip
     """Find the centroid with the least score for each point of a tile; whether it is certainly the nearest.
 
     A `filled` tile holds the points, and their squared lengths behind them, from an earlier scan. `book`
-    holds the negative shifted centroids by fours, column by column, of which some are looked at;
-    `numbers` get the places of the nearest. If something is not certain, or bounds are asked for, `found`
+    holds the negative shifted centroids by fours, column by column, of which some are looked at; `numbers`
+    get the names of the nearest. If something is not certain, or bounds are asked for, `found`
     gets: how much nearer a centroid is than any other, as a difference of scores, or a number not above zero;
     an upper bound on its distance; and a lower one on the distances of the others.
     """
@@ -239,28 +239,29 @@ def scan(
                 )
                 best0, best1 = smaller(s00, best0), smaller(s01, best1)
                 continue
-            number = splat(dtype(4 * quad))
+            name = splat(names[4 * quad])
             second0, second1 = smaller(second0, larger(best0, s00)), smaller(second1, larger(best1, s01))
-            index0, index1 = where_less(s00, best0, number, index0), where_less(s01, best1, number, index1)
+            index0, index1 = where_less(s00, best0, name, index0), where_less(s01, best1, name, index1)
             best0, best1 = smaller(s00, best0), smaller(s01, best1)
-            number = splat(dtype(4 * quad + 1))
+            name = splat(names[4 * quad + 1])
             second0, second1 = smaller(second0, larger(best0, s10)), smaller(second1, larger(best1, s11))
-            index0, index1 = where_less(s10, best0, number, index0), where_less(s11, best1, number, index1)
+            index0, index1 = where_less(s10, best0, name, index0), where_less(s11, best1, name, index1)
             best0, best1 = smaller(s10, best0), smaller(s11, best1)
-            number = splat(dtype(4 * quad + 2))
+            name = splat(names[4 * quad + 2])
             second0, second1 = smaller(second0, larger(best0, s20)), smaller(second1, larger(best1, s21))
-            index0, index1 = where_less(s20, best0, number, index0), where_less(s21, best1, number, index1)
+            index0, index1 = where_less(s20, best0, name, index0), where_less(s21, best1, name, index1)
             best0, best1 = smaller(s20, best0), smaller(s21, best1)
-            number = splat(dtype(4 * quad + 3))
+            name = splat(names[4 * quad + 3])
             second0, second1 = smaller(second0, larger(best0, s30)), smaller(second1, larger(best1, s31))
-            index0, index1 = where_less(s30, best0, number, index0), where_less(s31, best1, number, index1)
+            index0, index1 = where_less(s30, best0, name, index0), where_less(s31, best1, name, index1)
             best0, best1 = smaller(s30, best0), smaller(s31, best1)
     if in_quads:
         store_integers(numbers, 0, index0)
         store_integers(numbers, lanes, index1)
         fours, halves = book.reshape((quads * d, QUAD)), half_squares.reshape((quads, QUAD))
-        index0, second0 = look_into(tile, 0, fours, halves, numbers, places, index0, second0)
-        index1, second1 = look_into(tile, lanes, fours, halves, numbers, places, index1, second1)
+        name_fours = names.reshape((quads, QUAD))
+        index0, second0 = look_into(tile, 0, fours, halves, name_fours, numbers, places, second0)
+        index1, second1 = look_into(tile, lanes, fours, halves, name_fours, numbers, places, second1)
     store_integers(numbers, 0, index0)
     store_integers(numbers, lanes, index1)
     certain = is_certain(best0, second0, square0, reach, d) and is_certain(best1, second1, square1, reach, d)
@@ -314,34 +315,39 @@ def decide(x, row, exact, k, best, second, index):
 
 
 @jitted(inline="always")
-def square_of(x, row, centroids, label, spare):
-    """Squared distance of a point from a centroid, in float64."""
-    total, lanes, done = 0.0, BYTES // 8, 0
-    if x.shape[1] >= lanes and x.strides[1] == x.itemsize:
+def square_of(x, place, centroids, cluster, spare):
+    """Squared distance of a point from a centroid, in float64; for the types of indices see `add`."""
+    total, lanes, done = 0.0, np.uint64(BYTES // 8), np.uint64(0)
+    row, label, d = np.uint64(place), np.uint64(cluster), np.uint64(x.shape[1])
+    if d >= lanes and x.strides[1] == x.itemsize:
         parts = splat(0.0)
-        while done <= x.shape[1] - lanes:
+        while done + lanes <= d:
             difference = minus(load_wide(x, row, done), load_wide(centroids, label, done))
             parts = times_plus(difference, difference, parts)
             done += lanes
         store(spare, 0, parts)
         for lane in range(lanes):
             total += spare[lane]
-    for j in range(done, x.shape[1]):
+    for j in range(done, d):
         total += (x[row, j] - centroids[label, j]) ** 2
     return total
 
 
 @jitted(inline="always")
-def add(sums, label, x, row, weight):
-    """Add a point to the sums of a cluster: columns, weight, and how many points have weight."""
-    d, lanes, done = x.shape[1], BYTES // 8, 0
+def add(sums, cluster, x, place, weight, count):
+    """Add a point to the sums of a cluster: columns, weight, and how many points have weight.
+
+    Of indices that are not negative by their type Numba does not ask whether they count from the end.
+    """
+    d, lanes, done = np.uint64(x.shape[1]), np.uint64(BYTES // 8), np.uint64(0)
+    label, row = np.uint64(cluster), np.uint64(place)
     if d >= lanes and x.strides[1] == x.itemsize:
         factor = splat(weight)
-        while done <= d - lanes:
+        while done + lanes <= d:
             total = times_plus(factor, load_wide(x, row, done), load_wide(sums, label, done))
             store_wide(sums, label, done, total)
             done += lanes
     for j in range(done, d):
         sums[label, j] += weight * x[row, j]
     sums[label, d] += weight
-    sums[label, d + 1] += (weight > 0) - (weight < 0)
+    sums[label, d + np.uint64(1)] += count

@@ -5,13 +5,16 @@ import numpy as np
 from xpmeans._kernels.lanes import (
     BYTES,
     copy,
+    differ,
     jitted,
     larger,
     load,
     load_columns,
+    lowest_bit,
     minus,
     not_less,
     plus,
+    scratch,
     smaller,
     splat,
     store,
@@ -24,6 +27,11 @@ from xpmeans._kernels.tile import BLOCK_VECTORS, COLUMNS, QUAD, add, decide, sca
 # numbers that these may have: half a MiB is still in the second-level cache when the sums are made.
 ROWS = 2048
 NUMBERS = 1 << 17
+# Vectors on the stack: a tile and its squares, what is found out about its points, rows, and counts of them.
+TILE_VECTORS = BLOCK_VECTORS * (COLUMNS + 5)
+FOUND_VECTORS = 3 * BLOCK_VECTORS
+ROW_VECTORS = 4 * ROWS // BYTES + 4 * BLOCK_VECTORS
+COUNT_VECTORS = 1024 // BYTES
 # How many times as far as a point's own centroid the window into the others reaches.
 MARGIN = 1.5
 # Range whose reciprocal is far from overflow.
@@ -92,15 +100,20 @@ def tighten(x, upper, lower, before, drift, farthest, centroids, n_kept, rows, s
 
 
 @jitted()
-def move(x, weights, before, labels, rows, n_rows, sums):
+def move(x, weights, before, labels, first, last, rows, sums):
     """Take points from the sums of the clusters that they leave, if any, and add them to their new ones.
 
     Sums are of columns, weights, and points with weight; without room for them nothing is added. How many
-    points changed their cluster.
+    points changed their cluster; `rows` is room for these.
     """
-    n_changed = 0
-    for t in range(n_rows):
-        i = rows[t]
+    n_changed, lanes = 0, BYTES // 4
+    for i in range(first, last - lanes + 1, lanes):
+        changed = differ(before, labels, i)
+        while changed:
+            rows[n_changed] = i + lowest_bit(changed)
+            n_changed += 1
+            changed &= changed - 1
+    for i in range(last - (last - first) % lanes, last):
         rows[n_changed] = i
         n_changed += before[i] != labels[i]
     if sums.size == 0:
@@ -108,9 +121,11 @@ def move(x, weights, before, labels, rows, n_rows, sums):
     for t in range(n_changed):
         i = rows[t]
         weight = weights[i] if weights.size > 0 else 1.0
-        for label, signed in ((labels[i], weight), (before[i], -weight)):  # `add` is compiled once
+        count = 1.0 if weight > 0 else 0.0
+        # In a loop, so that `add` is compiled once.
+        for label, signed, counted in ((labels[i], weight, count), (before[i], -weight, -count)):
             if label >= 0:
-                add(sums, label, x, i, signed)
+                add(sums, label, x, i, signed, counted)
     return n_changed
 
 
@@ -170,8 +185,8 @@ def window(x, axis, upper, keys, rows, first, last):
 
 
 def walk(
-    x, weights, first_time, before, labels, upper, lower, edges, book, half_squares, order, keys, axis, reach,
-    exact, centroids, shift, drift, farthest, tiles, filled, sums, n_changed,
+    x, weights, first_time, before, labels, upper, lower, edges, book, half_squares, names, keys, axis, reach,
+    exact, centroids, shift, drift, farthest, tiles, filled, partial, sums, n_changed,
 ):  # fmt: skip
     """Label points, strand by strand; how many changed their cluster, and what that adds to the sums.
 
@@ -179,6 +194,8 @@ def walk(
     `first_time` the labels `before` become -1. For `drift` and `farthest` see `books.drifts`; without rows
     of it every point is looked at: in one strand, `tiles` may have room then for all of them as they are
     scanned, and `filled` says that they are there.
+
+    There must be room in `partial` for the scores of a tile if there are `COLUMNS` and four columns or more.
 
     One function, for one that it called would be compiled twice, by itself and as a part of it.
     """
@@ -189,16 +206,12 @@ def walk(
     dtype = reach.dtype.type
     rounding = dtype(4) * np.finfo(reach.dtype).eps
     block = BLOCK_VECTORS * (BYTES // reach.itemsize)
-    kept = tiles.size > 0
-    if not kept:
-        tiles = np.empty((1, block * (min(d, COLUMNS + 4) + 1)), reach.dtype)
-    partial = np.empty(block * half_squares.size if d >= COLUMNS + 4 else 0, reach.dtype)
-    found, numbers = np.empty(3 * block, reach.dtype), np.empty(block, np.int32)
-    places = np.empty_like(numbers)
-    lanes = np.empty((3, BYTES // 8), np.float64)
+    tile, found = scratch(reach, TILE_VECTORS), scratch(reach, FOUND_VECTORS)
+    numbers, places = scratch(labels, BLOCK_VECTORS), scratch(labels, BLOCK_VECTORS)
+    best, second, index = scratch(centroids, 1), scratch(centroids, 1), scratch(centroids, 1)
+    rows, lined = scratch(labels, ROW_VECTORS), scratch(labels, ROW_VECTORS)
+    counts = scratch(edges, COUNT_VECTORS)
     together = max(1, min(ROWS, NUMBERS // d) // block) * block
-    rows = np.empty(together + 2 * block, np.int32)
-    lined, counts = np.empty(together, np.int32), np.empty(130, np.int64)
     bounded = upper.size > 0
     for strand in range(n_changed.size):
         begin, end = edges[strand], edges[strand + 1]
@@ -207,9 +220,9 @@ def walk(
             stop = min(start + together, end)
             n_open = stop - start
             if drift.size > 0:
-                copy(before, labels, start, n_open)
+                copy(before, start, labels, start, n_open)
                 n_open = keep(upper, lower, before, drift, farthest, start, stop, rows)
-                n_open = tighten(x, upper, lower, before, drift, farthest, centroids, n_open, rows, lanes[0])
+                n_open = tighten(x, upper, lower, before, drift, farthest, centroids, n_open, rows, best)
             else:
                 for t in range(n_open):
                     rows[t] = start + t
@@ -223,11 +236,15 @@ def walk(
                 if axis >= 0:
                     from_quad, to_quad, width = window(x, axis, upper, keys, rows, first, last)
                 certain = scan(
-                    x, rows, first, shift, book, half_squares, from_quad, to_quad, reach, bounded,
-                    tiles[(start + first) // block if kept else 0], filled, partial, numbers, places, found,
+                    x, rows, first, shift, book, half_squares, names, from_quad, to_quad, reach, bounded,
+                    tiles[(start + first) // block] if tiles.size > 0 else tile, filled, partial, numbers,
+                    places, found,
                 )  # fmt: skip
-                for t in range(first, last):
-                    labels[rows[t]] = order[numbers[t - first]]
+                if drift.size == 0 and last - first == block:
+                    copy(numbers, 0, labels, start + first, block)
+                else:
+                    for t in range(first, last):
+                        labels[rows[t]] = numbers[t - first]
                 if bounded:
                     beyond = dtype(width) * (dtype(1) - rounding)
                     for t in range(first, last):
@@ -239,11 +256,11 @@ def walk(
                     if found[t - first] > 0:
                         continue
                     i = rows[t]
-                    labels[i], least, runner_up = decide(x, i, exact, k, lanes[0], lanes[1], lanes[2])
+                    labels[i], least, runner_up = decide(x, i, exact, k, best, second, index)
                     if bounded:
                         upper[i] = dtype(np.sqrt(least)) * (dtype(1) + rounding)
                         lower[i] = dtype(np.sqrt(runner_up)) * (dtype(1) - rounding)
-            n_changed[strand] += move(x, weights, before, labels, rows, n_open, sums[strand])
+            n_changed[strand] += move(x, weights, before, labels, start, stop, rows, sums[strand])
 
 
 def add_up(parts, totals, lacks, first, last):
@@ -252,19 +269,16 @@ def add_up(parts, totals, lacks, first, last):
     Their rounding goes to `lacks` (Knuth's two-sum). Clusters without points sum to zero.
     """
     columns = parts.shape[2]
-    delta = np.empty(columns)
     for i in range(first, last):
-        for j in range(columns):
-            delta[j] = parts[0, i, j]
         for part in range(1, parts.shape[0]):
             for j in range(columns):
-                delta[j] += parts[part, i, j]
+                parts[0, i, j] += parts[part, i, j]
         for j in range(columns):
             old = totals[i, j]
-            new = old + delta[j]
+            new = old + parts[0, i, j]
             rest = new - old
             totals[i, j] = new
-            lacks[i, j] += (old - (new - rest)) + (delta[j] - rest)
+            lacks[i, j] += (old - (new - rest)) + (parts[0, i, j] - rest)
         if totals[i, columns - 1] == 0:
             for j in range(columns):
                 totals[i, j] = lacks[i, j] = 0.0
@@ -272,16 +286,27 @@ def add_up(parts, totals, lacks, first, last):
 
 def sum_up(x, weights, before, labels, sums):
     """What the sums change by when points move from the clusters `before`, if any, to those of `labels`."""
-    rows = np.empty(min(x.shape[0], ROWS), np.int32)
+    rows = scratch(labels, ROW_VECTORS)
     for start in range(0, x.shape[0], ROWS):
-        n_rows = min(ROWS, x.shape[0] - start)
-        for t in range(n_rows):
-            rows[t] = start + t
-        move(x, weights, before, labels, rows, n_rows, sums)
+        move(x, weights, before, labels, start, min(start + ROWS, x.shape[0]), rows, sums)
+
+
+def judge(x, weights, labels, centroids, sizes):
+    """The weighted sum of the squared distances from their centroids; how many points each of these has."""
+    spare, inertia = scratch(centroids, 1), 0.0
+    for start in range(0, x.shape[0], ROWS):  # what the sum rounds to grows with the longest row of terms
+        part = 0.0
+        for i in range(start, min(start + ROWS, x.shape[0])):
+            label = np.uint64(labels[i])
+            square = square_of(x, i, centroids, label, spare)
+            part += square * weights[i] if weights.size > 0 else square
+            sizes[label] += 1
+        inertia += part
+    return inertia
 
 
 def squares(x, labels, centroids, found):
     """Squared distances of points from their centroids, by differences."""
-    spare = np.empty(BYTES // 8)
+    spare = scratch(centroids, 1)
     for i in range(x.shape[0]):
         found[i] = square_of(x, i, centroids, labels[i], spare)
