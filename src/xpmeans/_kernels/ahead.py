@@ -84,7 +84,8 @@ def ahead(
     labels and sums are in place i modulo 2, those before in the other; of three `tables` of centroids the one
     in place i modulo 3 holds those it moved them to, the one before those it began with. The book must be
     that of the first. Sums are made afresh when no label changes, or at the `oldest` age there may be; their
-    `age` is -1 if there are none yet. `single` centroids are rounded to float32.
+    `age` is -1 if there are none yet. `parts` are zeros, before and after. `single` centroids are rounded to
+    float32.
     """
     at, zero, k = np.int64(-1), np.int64(0), np.int64(halves.size)
     farthest = shift.dtype.type(0)
@@ -96,7 +97,6 @@ def ahead(
             call(prepare, (centroids, shift, order, quads, half_squares, names, exact, reach, halves))
             if repeated(centroids, halves):
                 return done, age, False
-        clear(parts)
         call(
             walk,
             (

@@ -2,7 +2,18 @@
 
 import numpy as np
 
-from xpmeans._kernels.lanes import BYTES, jitted, load, minus, splat, store, times_plus
+from xpmeans._kernels.lanes import (
+    BYTES,
+    jitted,
+    load,
+    minus,
+    plus,
+    scratch,
+    smaller,
+    splat,
+    store,
+    times_plus,
+)
 from xpmeans._kernels.tile import QUAD
 from xpmeans._kernels.walk import MARGIN, place_of
 
@@ -48,18 +59,21 @@ def repeat(centroids, order, places, half_squares):
 
 
 @jitted()
-def lowest(values):
-    """The place of the least number; NumPy's functions take more to compile, and memory that is counted."""
-    place = 0
-    for i in range(1, values.size):
-        if values[i] < values[place]:
-            place = i
-    return place
+def least(values, spare):
+    """The least of some numbers, as many as fill up vectors; there is room for one vector more."""
+    low = load(values, 0)
+    for i in range(BYTES // 8, values.size, BYTES // 8):
+        low = smaller(low, load(values, i))
+    store(spare, 0, low)
+    found = spare[0]
+    for lane in range(1, BYTES // 8):
+        found = min(found, spare[lane])
+    return found
 
 
 @jitted()
 def highest(values):
-    """The place of the greatest number."""
+    """The place of the greatest of some numbers."""
     place = 0
     for i in range(1, values.size):
         if values[i] > values[place]:
@@ -76,31 +90,41 @@ def neighbours(exact, centroids, first, last, near, gaps, outside, squares, insi
     """
     lanes = BYTES // 8
     d, n_near = centroids.shape[1], near.shape[1]
+    spare = scratch(squares, 1)
     inward = 1 - (d + 8) * np.finfo(np.float64).eps
     for i in range(first, last):
         for group in range(squares.size // lanes):
-            total = splat(0.0)
+            even, odd = splat(0.0), splat(0.0)  # two sums, for each waits four cycles for its last term
             place = group * d * lanes
-            for j in range(d):
+            for j in range(0, d - 1, 2):
                 difference = minus(splat(centroids[i, j]), load(exact, place))
-                total = times_plus(difference, difference, total)
-                place += lanes
-            store(squares, group * lanes, total)
+                even = times_plus(difference, difference, even)
+                difference = minus(splat(centroids[i, j + 1]), load(exact, place + lanes))
+                odd = times_plus(difference, difference, odd)
+                place += 2 * lanes
+            if d % 2:
+                difference = minus(splat(centroids[i, d - 1]), load(exact, place))
+                even = times_plus(difference, difference, even)
+            store(squares, group * lanes, plus(even, odd))
         squares[i] = np.inf
         for s in range(n_near):
             inside[s] = squares[near[i, s]]
             squares[near[i, s]] = np.inf
-        for _ in range(n_near):
-            nearest, farthest = lowest(squares), highest(inside)
-            if not squares[nearest] < inside[farthest]:
-                break
+        rest, farthest, n_left = least(squares, spare), highest(inside), n_near
+        while rest < inside[farthest] and n_left > 0:
+            nearest = 0
+            while squares[nearest] != rest:
+                nearest += 1
             squares[near[i, farthest]] = inside[farthest]
-            inside[farthest] = squares[nearest]
+            inside[farthest] = rest
             squares[nearest] = np.inf
             near[i, farthest] = nearest
-        rest = squares[lowest(squares)]
+            rest, farthest, n_left = least(squares, spare), highest(inside), n_left - 1
         outside[i] = np.sqrt(rest) * inward
-        gaps[i] = np.sqrt(min(inside[lowest(inside)], rest)) * inward
+        gap = rest
+        for s in range(n_near):
+            gap = min(gap, inside[s])
+        gaps[i] = np.sqrt(gap) * inward
 
 
 def drifts(new, old, near, gaps, outside, sample, keys, upper, lower, labels, step, drift, moved):

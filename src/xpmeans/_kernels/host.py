@@ -76,6 +76,7 @@ class Last(NamedTuple):
     totals: Any  # (2, k, d + 2) sums of columns, weights and points, and what these lack by rounding
     age: int  # steps since they were made from all points
     near: Any  # (k, m) int32, some others near each centroid
+    parts: Any  # (strands, k, d + 2) zeros, to be added to by the next step: new ones would cost page faults
 
 
 class State(NamedTuple):
@@ -130,10 +131,10 @@ class Host:
             else:
                 totals, age = last.totals.copy(), last.age + 1
             if last is not None and age == 0:
-                parts = _sums(state, np.full_like(labels, -1), labels, k)
+                parts = _sums(state, np.full_like(labels, -1), labels, np.zeros_like(parts))
             _add_up(parts, totals)
         sums = totals[0] + totals[1]
-        state = state._replace(last=Last(book, labels, before, upper, lower, totals, age, near))
+        state = state._replace(last=Last(book, labels, before, upper, lower, totals, age, near, parts))
         return state, Step(labels, sums[:, :d], sums[:, d], n_changed=n_changed)
 
     def ahead(
@@ -147,6 +148,7 @@ class Host:
         if book.repeats:
             return None
         labels, sums, tables = np.empty((2, n), np.int32), np.empty((2, 2, k, d + 2)), np.empty((3, k, d))
+        parts = np.zeros((1, k, d + 2))
         tables[0], bounds, drift, age = book.plain, np.empty(0, dtype), np.empty((0, 4), dtype), -1
         if last is not None:
             labels[0], sums[0], age = last.labels, last.totals, last.age
@@ -171,7 +173,7 @@ class Host:
                 drift,
                 tiles,
                 _partial(book, dtype),
-                np.empty((1, k, d + 2)),
+                parts,
                 np.empty(1, np.int64),
                 np.full(n, -1, np.int32),
             ),
@@ -181,7 +183,8 @@ class Host:
             return None
         book = book._replace(plain=tables[(n_steps - 1) % 3])
         now, before = labels[n_steps % 2], labels[1 - n_steps % 2]
-        last = Last(book, now, before, bounds, bounds, sums[n_steps % 2], age, np.empty((k, 0), np.int32))
+        near = np.empty((k, 0), np.int32)
+        last = Last(book, now, before, bounds, bounds, sums[n_steps % 2], age, near, parts)
         moved = tables[n_steps % 3].astype(self.dtypes.compute)
         return Run(state._replace(last=last), moved, now.copy(), n_steps, converged)
 
@@ -232,7 +235,10 @@ def _pass(state: State, book: Book, last: Last | None, sums: bool = True) -> tup
     """Labels before and now, bounds, neighbours, what the sums change by, and how many points changed."""
     (n, d), k, dtype = state.x.shape, book.plain.shape[0], state.shift.dtype
     drift, farthest, axis = np.empty((0, 4), dtype), dtype.type(0), -1
+    parts = np.empty((0, 0, d + 2))
     if last is None:
+        if sums:
+            parts = np.zeros((len(strands(n, d, k, sums=True)), k, d + 2))
         before, labels = np.empty(n, np.int32), np.empty(n, np.int32)
         size = n if sums and pruning_pays(n, d, k, dtype.itemsize, 0.0) else 0
         upper, lower = np.empty(size, dtype), np.empty(size, dtype)
@@ -240,10 +246,11 @@ def _pass(state: State, book: Book, last: Last | None, sums: bool = True) -> tup
         near = ((np.arange(k)[:, None] + np.arange(1, m + 1)) % k).astype(np.int32)
     else:
         before, labels, upper, lower, near = last.labels, last.before, last.upper, last.lower, last.near
+        if sums:
+            parts = last.parts
         if upper.size and not (last.book.repeats or book.repeats):  # repeats have no bounds
             drift, farthest, axis = _drift(state, book, last)
-    arrays = before, labels, upper, lower
-    parts, n_changed = _walk(state, book, last is None, *arrays, drift, farthest, axis, sums)
+    n_changed = _walk(state, book, last is None, before, labels, upper, lower, drift, farthest, axis, parts)
     return before, labels, upper, lower, near, parts, n_changed
 
 
@@ -258,17 +265,17 @@ def _walk(
     drift: Any,
     farthest: Any,
     axis: int,
-    sums: bool,
-) -> tuple[Any, int]:
-    """Let the threads walk over all strands: what the sums change by, and how many points changed."""
+    parts: Any,
+) -> int:
+    """Let the threads walk over all strands, and add up what the sums change by; how many points changed."""
     (n, d), k = state.x.shape, book.plain.shape[0]
-    parts = strands(n, d, k)
-    together = sums and len(strands(n, d, k, sums=True)) == len(parts)
-    deltas = np.zeros((len(parts), k if together else 0, d + 2))
-    n_changed = np.zeros(len(parts), np.int64)
-    edges = np.array([0, *(part.stop for part in parts)])
+    ends = [strand.stop for strand in strands(n, d, k)]
+    together = len(parts) == len(ends)
+    deltas = parts if together else np.empty((len(ends), 0, d + 2))
+    n_changed = np.zeros(len(ends), np.int64)
+    edges = np.array([0, *ends])
     label_strands = compiled(walk.walk, state.shift.dtype.char)
-    tasks = shares(len(parts), threads.count(), short=drift.size > 0)
+    tasks = shares(len(ends), threads.count(), short=drift.size > 0)
 
     def work(i: int) -> None:
         strand = tasks[i]
@@ -283,9 +290,9 @@ def _walk(
         )
 
     threads.run(work, len(tasks))
-    if sums and not together:
-        deltas = _sums(state, before, labels, k)
-    return deltas, int(n_changed.sum())
+    if len(parts) and not together:
+        _sums(state, before, labels, parts)
+    return int(n_changed.sum())
 
 
 def _partial(book: Book, dtype: Any) -> Any:
@@ -298,16 +305,18 @@ def _book(centroids: Any, state: State) -> Book:
     """Make centroids ready; those that repeat one of a lower index get no points by scores."""
     plain = np.array(centroids, dtype=np.float64, order="C")
     (k, d), dtype = plain.shape, state.shift.dtype
-    order = np.argsort(plain[:, state.axis], kind="stable")
-    keys, places = plain[order, state.axis], np.empty(k, np.int64)
-    places[order] = np.arange(k)
+    order = plain[:, state.axis].argsort()
+    keys = plain[order, state.axis]
     quads, half_squares = np.empty((k + -k % QUAD) * d, dtype), np.empty(k + -k % QUAD, dtype)
     exact, reach = np.empty((k + -k % (BYTES // 8)) * d), np.empty(2, dtype)
     names, halves = np.empty_like(half_squares), np.empty(k)
     arrays = quads, half_squares, names, exact, reach, halves
     compiled(books.prepare, dtype.char)(plain, state.shift, order, *arrays)
-    by_length = np.argsort(halves, kind="stable")
-    repeats = compiled(books.repeat, dtype.char)(plain, by_length, places, half_squares)
+    lengths = np.sort(halves)
+    repeats = bool((lengths[1:] == lengths[:-1]).any())
+    if repeats:
+        by_length, places = halves.argsort(kind="stable"), order.argsort()
+        repeats = compiled(books.repeat, dtype.char)(plain, by_length, places, half_squares)
     return Book(plain, order, names, keys, quads, half_squares, reach, exact, repeats)
 
 
@@ -339,7 +348,7 @@ def _drift(state: State, book: Book, last: Last) -> tuple[Any, Any, int]:
 
 
 def _add_up(parts: Any, totals: Any) -> None:
-    """Add what the strands found to the totals of all clusters."""
+    """Add what the strands found to the totals of all clusters, and leave zeros there."""
     add, k = compiled(walk.add_up, "d"), parts.shape[1]
     count = min(k, 1 + parts.size // MANY)
 
@@ -349,16 +358,15 @@ def _add_up(parts: Any, totals: Any) -> None:
     threads.run(work, count)
 
 
-def _sums(state: State, before: Any, labels: Any, k: int) -> Any:
-    """What the sums change by when points move from some clusters to others."""
-    n, d = state.x.shape
-    parts = strands(n, d, k, sums=True)
-    sums = np.zeros((len(parts), k, d + 2))
+def _sums(state: State, before: Any, labels: Any, parts: Any) -> Any:
+    """Add up what the sums change by when points move from some clusters to others."""
+    (n, d), k = state.x.shape, parts.shape[1]
+    rows = strands(n, d, k, sums=True)
     sum_up = compiled(walk.sum_up, state.shift.dtype.char)
 
     def work(i: int) -> None:
-        rows = parts[i]
-        sum_up(state.points(rows), state.weights[rows], before[rows], labels[rows], sums[i])
+        some = rows[i]
+        sum_up(state.points(some), state.weights[some], before[some], labels[some], parts[i])
 
-    threads.run(work, len(parts))
-    return sums
+    threads.run(work, len(rows))
+    return parts

@@ -264,7 +264,7 @@ def walk(
 
 
 def add_up(parts, totals, lacks, first, last):
-    """Add the sums of all strands, one after the other, to the totals of some clusters.
+    """Add the sums of all strands, one after the other, to the totals of some clusters, and leave zeros.
 
     Their rounding goes to `lacks` (Knuth's two-sum). Clusters without points sum to zero.
     """
@@ -273,12 +273,14 @@ def add_up(parts, totals, lacks, first, last):
         for part in range(1, parts.shape[0]):
             for j in range(columns):
                 parts[0, i, j] += parts[part, i, j]
+                parts[part, i, j] = 0.0
         for j in range(columns):
             old = totals[i, j]
             new = old + parts[0, i, j]
             rest = new - old
             totals[i, j] = new
             lacks[i, j] += (old - (new - rest)) + (parts[0, i, j] - rest)
+            parts[0, i, j] = 0.0
         if totals[i, columns - 1] == 0:
             for j in range(columns):
                 totals[i, j] = lacks[i, j] = 0.0
