@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpmeans._core.distances import squared_distances
-from xpmeans._core.precision import cast
+from xpmeans._core.precision import cast, is_one
 from xpmeans._core.problem import Problem
 from xpmeans._core.stream import PairwiseSum, chunks
 from xpmeans._rng import Draws
@@ -82,7 +82,10 @@ def gaussian(problem: Problem, k: int, draws: Draws) -> Any:
         spread = xp.asarray(draws.normal((k, d)), dtype=dtype, device=device) @ factor.T
     # Draws beyond what centroids can hold would become infinite, and take no part in the scores.
     limit = problem.dtypes.limit(xp) * scale
-    return xp.clip(spread + mean, -limit, limit) / scale
+    found = spread + mean
+    if xp.any(xp.abs(found) > limit):
+        found = xp.clip(found, -limit, limit)
+    return found if is_one(scale) else found / scale
 
 
 def _cholesky(xp: ModuleType, covariance: Any, device: Any) -> Any:
