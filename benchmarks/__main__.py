@@ -15,12 +15,11 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.cases import CONVERGENCE, Case, cases
-from benchmarks.machine import best, hardware, peak, product_rate
+from benchmarks.machine import best, destination, hardware, peak, product_rate
 from benchmarks.peers import EXACT, MODULES, Run, inertia, missing, xpmeans
 
 # Seconds of a run beyond which it is not repeated, and those that its repeats may take, four at least.
@@ -100,7 +99,7 @@ def memory_of(title: str, name: str, n_iter: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, help="write the table there as well")
+    parser.add_argument("--output", type=destination, help="write the table there as well")
     parser.add_argument("--only", default="", help="cases whose title has this in it")
     parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()

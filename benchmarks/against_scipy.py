@@ -12,14 +12,13 @@ import platform
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 from scipy.cluster.vq import kmeans2 as scipy_kmeans2
 
-from benchmarks.machine import best, hardware, peak
+from benchmarks.machine import best, destination, hardware, peak
 from xpmeans.vq import kmeans2
 
 SIZES = [(270_000, 3, 16), (200_000, 16, 64), (100_000, 128, 256)]
@@ -125,7 +124,7 @@ def imports() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, help="write the tables there as well")
+    parser.add_argument("--output", type=destination, help="write the tables there as well")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:

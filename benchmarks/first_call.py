@@ -12,9 +12,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
-from benchmarks.machine import hardware
+from benchmarks.machine import destination, hardware
 
 CALL = """
 import json, sys, time
@@ -47,7 +46,7 @@ def measured(n: int, k: int, folder: str) -> list[float]:
 def main() -> None:
     """Print the table, or write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=destination)
     options = parser.parse_args()
     lines = [
         "# The first call of a process",

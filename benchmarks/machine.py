@@ -8,6 +8,13 @@ from pathlib import Path
 import numpy as np
 
 
+def destination(value: str) -> Path:
+    """A file to write in the end, the folder of which is made before any work."""
+    path = Path(value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def hardware() -> str:
     """The processor and how many of its cores there are (Linux)."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()

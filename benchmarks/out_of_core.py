@@ -22,7 +22,7 @@ import dask
 import dask.array as da
 import numpy as np
 
-from benchmarks.machine import hardware, status
+from benchmarks.machine import destination, hardware, status
 from xpmeans import kmeans
 from xpmeans._kernels.dask import Blocks
 
@@ -232,7 +232,7 @@ def main() -> int:
     parts = {part.__name__: part for part in (store, memory, slope, blocks, peer)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=destination)
     options = parser.parse_args()
     if unknown := set(options.parts) - set(parts):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")

@@ -11,13 +11,12 @@ import argparse
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.cases import cases
-from benchmarks.machine import best, hardware
+from benchmarks.machine import best, destination, hardware
 from benchmarks.peers import reference, scipy, sklearn_lloyd, xpmeans, xpmeans_kmeans2
 
 # n k d of a case above which the slowest would take minutes.
@@ -59,7 +58,7 @@ def row(x: np.ndarray, init: np.ndarray) -> list[float]:
 def main() -> None:
     """Print the table, or write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=destination)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     heads = ("torch / NumPy", "JAX / NumPy", "lloyd / reference", "reference / jit", "SciPy / kmeans2")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import noise
-from benchmarks.machine import best, hardware
+from benchmarks.machine import best, destination, hardware
 from benchmarks.peers import Run, sklearn_lloyd, xpmeans
 
 RUNS: dict[str, Run] = {"xpmeans": xpmeans, "scikit-learn lloyd": sklearn_lloyd}
@@ -69,7 +69,7 @@ def draw(found: dict[str, tuple[list[int], list[dict[str, float]]]], path: Path)
 def main() -> None:
     """Print the table, or write it and draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=destination)
     parser.add_argument("--threads-of", nargs=3, type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")

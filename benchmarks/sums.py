@@ -13,7 +13,6 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import array_api_compat.numpy as np
@@ -21,7 +20,7 @@ import array_api_compat.torch as torch
 import jax
 import jax.numpy as jnp
 
-from benchmarks.machine import best, hardware
+from benchmarks.machine import best, destination, hardware
 
 Way = Callable[[Any, Any], Any]
 
@@ -100,7 +99,7 @@ def libraries(x: Any, labels: Any, k: int) -> dict[str, tuple[list[Way | None], 
 def main() -> None:
     """Print the table, or write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=destination)
     options = parser.parse_args()
     lines = [
         "# How sums are made",
