@@ -70,6 +70,27 @@ def cluster_sums(
     return sums.value, counts.value
 
 
+def settle(
+    xp: ModuleType, labels: Any, decide: Callable[[Any], Any], block: int, room: int | None
+) -> tuple[Any, Any]:
+    """Let ``decide(rows)`` label the points whose label is negative, a block of fixed size at a time.
+
+    With a `room` no more than so many, and how many are left. The i-th open point is where the running count
+    of open points first reaches i, and the running count is also each point's place among the answers:
+    neither compaction nor scatter is needed.
+    """
+    rank = xp.cumulative_sum(cast(xp, labels < 0, xp.int32), dtype=xp.int32)
+    found = rank[-1]
+    answers = [labels[:1]]  # the place of the settled points before the first open one
+    for first in range(1, (int(found) if room is None else room) + 1, block):
+        order = xp.arange(first, first + block, dtype=xp.int32, device=device(labels))
+        answers.append(decide(xp.searchsorted(rank, xp.minimum(order, found))))
+    found_here = xp.concat(answers)
+    rank = xp.minimum(rank, found_here.shape[0] - 1)
+    decided = xp.where(labels < 0, xp.take(found_here, rank, axis=0), labels)
+    return decided, None if room is None else found - room
+
+
 def for_each(
     xp: ModuleType, solve: Callable[..., Any], arrays: tuple[Any, ...], batched: tuple[bool, ...]
 ) -> tuple[Any, ...]:
@@ -95,6 +116,7 @@ class Flow(NamedTuple):
     for_each: Callable[..., Any]
     sizes: Callable[..., Any] = sizes
     sums: Callable[..., Any] = cluster_sums
+    settle: Callable[..., Any] = settle
     traced: bool = False
     asks: bool = True  # whether to look at values as often as it saves work
 

@@ -5,9 +5,9 @@ from the origin, points and centroids are shifted by the points' mean first, whi
 
 Certificate. The product is still only accurate to `slack`, a bound on its rounding. Every centroid
 whose score is within the slack of the best one is a candidate; the true nearest is among them. Nearly
-always there is one candidate, and a product of the candidates, as numbers, and the numbers of the
-centroids says which. The few points that have several are settled by differences in the widest dtype, so
-that labels do not depend on how the product rounds, on any data.
+always there is one candidate, and a product of the candidates, as numbers, with k to 2 k - 1, one for each
+centroid, says which: two of these add up to 2 k or more. The few points that have several are settled by
+differences in the widest dtype, so that labels do not depend on how the product rounds, on any data.
 
 Sums. A second pass, by labels, in float64 where the device has it; how, depends on the library (`flow`).
 
@@ -131,7 +131,8 @@ class Reference:
         if augmented:
             narrow = xp.concat([narrow, half_squares], axis=1)
         # Exact also as products; accelerators may have been told to round those of float32.
-        index = xp.arange(k, dtype=compute if self.flow.asks and k <= 1 << 24 else sums, device=self.device)
+        dtype = compute if self.flow.asks and k <= 1 << 23 else sums
+        numbers = xp.arange(k, 2 * k, dtype=dtype, device=self.device)
         ones = xp.ones((state.plan.rows, 1), dtype=compute, device=self.device)
         labels = Column(xp, n, xp.int32, self.device)
         asks = room is None and self.flow.asks
@@ -145,10 +146,10 @@ class Reference:
                 scores = narrow @ points.T
                 scores += half_squares
             candidates = scores <= xp.min(scores, axis=0) + self._slack(book, state.norms[rows], compute)
-            members = cast(xp, candidates, index.dtype)
-            label = index @ members
-            if not asks or int(xp.count_nonzero(candidates)) != m:
-                label = xp.where(xp.ones_like(index) @ members == 1, label, -1.0)
+            label = numbers @ cast(xp, candidates, dtype) - k
+            certain = (label >= 0) & (label < k)
+            if not asks or not xp.all(certain):
+                label = xp.where(certain, label, -1.0)
                 doubts = True
             labels.put(rows, cast(xp, label, xp.int32))
         label, left = labels.value, None
@@ -157,24 +158,13 @@ class Reference:
         return label if self.finite else xp.where(self._valid(state.x, state.plan), label, 0), left
 
     def _settle(self, state: State, book: Book, labels: Any, room: int | None) -> tuple[Any, Any]:
-        """Decide the points that have no label, a block of fixed size at a time; how many are left.
+        """Decide the points that have no label; how many are left."""
 
-        The i-th open point is where the running count of open points first reaches i, and the running
-        count is also each point's place among the answers: neither compaction nor scatter is needed.
-        """
-        xp, block = self.xp, state.plan.block
-        rank = xp.cumulative_sum(cast(xp, labels < 0, xp.int32), dtype=xp.int32)
-        found = rank[-1]
-        answers = [labels[:1]]  # the place of the settled points before the first open one
-        for first in range(1, (int(found) if room is None else room) + 1, block):
-            order = xp.arange(first, first + block, dtype=xp.int32, device=self.device)
-            place = xp.searchsorted(rank, xp.minimum(order, found))
-            points = self._scaled(xp.take(state.x, place, axis=0), self.dtypes.sums)
-            answers.append(self._decide(points, book, state, asks=room is None))
-        found_here = xp.concat(answers)
-        rank = xp.minimum(rank, found_here.shape[0] - 1)
-        decided = xp.where(labels < 0, xp.take(found_here, rank, axis=0), labels)
-        return decided, None if room is None else found - room
+        def decide(rows: Any) -> Any:
+            points = self._scaled(self.xp.take(state.x, rows, axis=0), self.dtypes.sums)
+            return self._decide(points, book, state, asks=room is None)
+
+        return self.flow.settle(self.xp, labels, decide, state.plan.block, room)  # type: ignore[no-any-return]
 
     def _decide(self, points: Any, book: Book, state: State, asks: bool) -> Any:
         """Nearest centroid of a few points in the widest dtype: by scores if certain, else by differences."""

@@ -1,4 +1,4 @@
-"""What NumPy has beyond the standard: it counts, with weights too, faster than it multiplies or sorts."""
+"""What NumPy has beyond the standard: it counts, with weights too, faster than it sorts or multiplies."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -21,6 +21,21 @@ def sizes(xp: Any, labels: Any, k: int, device: Any) -> Any:  # noqa: ARG001
     for rows in chunks(len(labels), max(k, 1 << 16)):  # NumPy widens the labels first, in the cache then
         counts += np.bincount(labels[rows], minlength=k)
     return counts
+
+
+def settle(
+    xp: Any,  # noqa: ARG001
+    labels: Any,
+    decide: Callable[[Any], Any],
+    block: int,
+    room: int | None,
+) -> tuple[Any, None]:
+    """Let ``decide(rows)`` label the points whose label is negative; see `loop.settle`."""
+    assert room is None  # values are known here
+    rows = np.flatnonzero(labels < 0)
+    for some in chunks(len(rows), block):
+        labels[rows[some]] = decide(rows[some])
+    return labels, None
 
 
 def sums(
