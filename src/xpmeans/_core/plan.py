@@ -4,10 +4,14 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-# Temporary arrays of one chunk. 4 MiB keeps the hot ones in a core's second-level cache (2 MiB of
-# scores and candidates, touched several times) and is still 15,000 points at k = 16, so that the cost
-# of a call into the array library (about 1 us on NumPy, 20 us on eager JAX) is spread widely.
+# Temporary arrays of one chunk at most.
 BUDGET = 4 << 20
+
+# The same where 256 points or more fit into it: NumPy writes and reads scores and candidates five times, and
+# they stay in the second-level cache. With 4 MiB, 256 clusters take a fifth longer; with fewer points a
+# product does.
+CACHED = 1 << 20
+FEWEST = 256
 
 # The same on an accelerator, where a chunk costs a dozen launches of some 5 us each.
 ACCELERATOR_BUDGET = 64 << 20
@@ -30,8 +34,12 @@ class Plan(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def make_plan(n: int, d: int, k: int, itemsize: int, budget: int = BUDGET, member: int = 0) -> Plan:
+def make_plan(
+    n: int, d: int, k: int, itemsize: int, budget: int = BUDGET, member: int = 0, cached: int = CACHED
+) -> Plan:
     """Choose chunk sizes so that no temporary array exceeds `budget` bytes by more than one row.
+
+    All of a chunk take up no more than `cached` if `FEWEST` points fit into that.
 
     A point costs a score, a boolean and the same as a number (of `member` bytes, if not as many as a score)
     per centroid, and its coordinates shifted and in float64.
@@ -39,7 +47,8 @@ def make_plan(n: int, d: int, k: int, itemsize: int, budget: int = BUDGET, membe
     per_point = k * (itemsize + 1 + (member or itemsize)) + d * (2 * itemsize + 8)
     block = min(n, BLOCK, max(64, budget // (16 * k)))
     columns = max(1, budget // (8 * block * k))
-    return Plan(n, d, k, rows=min(n, max(1, budget // per_point)), block=block, columns=columns)
+    rows = min(n, max(1, budget // per_point), max(FEWEST, cached // per_point))
+    return Plan(n, d, k, rows, block, columns)
 
 
 # Multiplications and additions of a strand, about 100 us: what it takes to wake a thread for it.

@@ -36,4 +36,5 @@ def plan_for(xp: ModuleType, x: Any, k: int, dtypes: Precision, flow: Flow) -> P
     itemsize = xp.finfo(dtypes.compute).bits // 8
     if flow.asks:
         return make_plan(*x.shape, k, itemsize, BUDGET)
-    return make_plan(*x.shape, k, itemsize, ACCELERATOR_BUDGET, member=xp.finfo(dtypes.sums).bits // 8)
+    member, budget = xp.finfo(dtypes.sums).bits // 8, ACCELERATOR_BUDGET
+    return make_plan(*x.shape, k, itemsize, budget, member, cached=budget)

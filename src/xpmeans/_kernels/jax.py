@@ -215,7 +215,7 @@ def power_of_two(value: Any) -> Any:
 def _plan(n: int, d: int, k: int, dtypes: Precision) -> Plan:
     """Chunks for where the program will run; that is not asked of arrays, for tracers are on no device."""
     budget = BUDGET if jax.default_backend() == "cpu" else ACCELERATOR_BUDGET
-    return make_plan(n, d, k, jnp.dtype(dtypes.compute).itemsize, budget)
+    return make_plan(n, d, k, jnp.dtype(dtypes.compute).itemsize, budget, cached=budget)
 
 
 @dataclass(frozen=True)
