@@ -196,7 +196,7 @@ def test_sums(eager: Library, d: int, k: int, weighted: bool, monkeypatch: pytes
     sums, counts = flow_for(context).sums(
         context.xp,
         make_plan(500, d, k, 8, 1 << 14),
-        lambda rows: data[rows, ...],
+        lambda rows, dtype=None: data[rows, ...],
         eager(labels),
         eager(weights) if weighted else None,
     )

@@ -30,7 +30,10 @@ from xpmeans._kernels import Step
 # Products then round five times as much, and each pass over the points is one array shorter.
 NEAR = 0.9
 
-# Centroids from which half squares are added by the product: NumPy's sum of a short row takes long.
+# Bytes of a point up to which shifted points are kept, each column a row, and a row of ones for half squares:
+# NumPy takes several times as long along short rows.
+FEW = 40
+# Centroids from which half squares are added by the product also of other points.
 AUGMENTED = 128
 
 
@@ -42,6 +45,7 @@ class State(NamedTuple):
     shift: Any | None  # (d,) mean of the scaled points, if they lie far from the origin
     norms: Any  # (n,) length of each point, shifted
     plan: Plan
+    columns: Any | None  # (d + 1, n) shifted points and ones, if there are few columns
 
 
 class Book(NamedTuple):
@@ -77,8 +81,12 @@ class Reference:
         total, length = PairwiseSum(), PairwiseSum()
         ones = xp.ones(plan.d, dtype=compute, device=self.device)
         norms = Column(xp, plan.n, compute, self.device)
+        few = self.flow.asks and (plan.d + 1) * xp.finfo(compute).bits <= 8 * FEW
+        columns: Any = xp.ones((plan.d + 1, plan.n), dtype=compute, device=self.device) if few else None
         for rows in chunks(plan.n, plan.rows):
             points = self._scaled(x[rows, ...])
+            if few:
+                columns[:-1, rows] = points.T
             total.add(xp.ones(points.shape[0], dtype=sums, device=self.device) @ cast(xp, points, sums))
             if self.flow.asks:
                 part = xp.sqrt((points * points) @ ones)
@@ -95,17 +103,19 @@ class Reference:
                 points = self._scaled(x[rows, ...]) - shift
                 norms.put(rows, xp.sqrt((points * points) @ ones))
             lengths = norms.value
+            if few:
+                columns[:-1, :] -= shift[:, None]
         if not self.finite:
             valid = cast(xp, self._valid(x, plan), sums)
             weights = valid if weights is None else weights * valid
-        return State(x, weights, shift, lengths, plan)
+        return State(x, weights, shift, lengths, plan, columns)
 
     def step(self, state: State, centroids: Any, room: int | None = None) -> tuple[State, Step]:
         """Label every point, and sum the points of each centroid."""
         labels, left = self._label(state, self._book(state.shift, centroids), room)
 
-        def points(rows: Any) -> Any:
-            return self._scaled(state.x[rows, ...], self.dtypes.sums)
+        def points(rows: Any, dtype: Any = self.dtypes.sums) -> Any:
+            return self._scaled(state.x[rows, ...], dtype)
 
         plan = state.plan._replace(k=centroids.shape[0])  # `kmeans` drops centroids on the way
         sums, counts = self.flow.sums(self.xp, plan, points, labels, state.weights)
@@ -127,7 +137,7 @@ class Reference:
         half_squares = xp.where(self._repeats(book), beyond, xp.minimum(book.half_squares, beyond))
         half_squares = cast(xp, half_squares, compute)[:, None]
         # The half squares are added by the product if that is less than to write the points once more.
-        augmented = d < k and k >= AUGMENTED
+        augmented = state.columns is not None or (d < k and k >= AUGMENTED)
         if augmented:
             narrow = xp.concat([narrow, half_squares], axis=1)
         # Exact also as products; accelerators may have been told to round those of float32.
@@ -138,12 +148,8 @@ class Reference:
         asks = room is None and self.flow.asks
         doubts = False
         for rows in chunks(n, state.plan.rows):
-            points = self._moved(self._scaled(state.x[rows, ...]), state.shift)
-            m = points.shape[0]
-            if augmented:
-                scores = narrow @ xp.concat([points, ones[:m, :]], axis=1).T
-            else:
-                scores = narrow @ points.T
+            scores = narrow @ self._columns(state, rows, ones if augmented else None)
+            if not augmented:
                 scores += half_squares
             candidates = scores <= xp.min(scores, axis=0) + self._slack(book, state.norms[rows], compute)
             label = numbers @ cast(xp, candidates, dtype) - k
@@ -156,6 +162,15 @@ class Reference:
         if doubts:
             label, left = self._settle(state, book, label, room)
         return label if self.finite else xp.where(self._valid(state.x, state.plan), label, 0), left
+
+    def _columns(self, state: State, rows: slice, ones: Any | None) -> Any:
+        """Some shifted points as columns, with a row of `ones` if there are any."""
+        if state.columns is not None:
+            return state.columns[:, rows]
+        points = self._moved(self._scaled(state.x[rows, ...]), state.shift)
+        if ones is not None:
+            points = self.xp.concat([points, ones[: points.shape[0], :]], axis=1)
+        return points.T
 
     def _settle(self, state: State, book: Book, labels: Any, room: int | None) -> tuple[Any, Any]:
         """Decide the points that have no label; how many are left."""

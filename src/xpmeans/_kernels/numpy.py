@@ -41,18 +41,19 @@ def settle(
 def sums(
     xp: Any,  # noqa: ARG001
     plan: Plan,
-    points: Callable[[Any], Any],
+    points: Callable[..., Any],
     labels: Any,
     weights: Any | None,
 ) -> tuple[Any, Any]:
-    """Weighted sums (k, d) and counts (k,) of each cluster's points, which ``points(rows)`` gives."""
+    """Weighted sums (k, d) and counts (k,) of each cluster's points, which ``points(rows)`` gives.
+
+    They are in the dtype of sums, or with None for another one in that of scores.
+    """
     wide = plan.d >= WIDE and plan.n * plan.d >= ENOUGH * plan.k
     return (_by_rows if wide else _by_columns)(plan, points, labels, weights)
 
 
-def _by_columns(
-    plan: Plan, points: Callable[[Any], Any], labels: Any, weights: Any | None
-) -> tuple[Any, Any]:
+def _by_columns(plan: Plan, points: Callable[..., Any], labels: Any, weights: Any | None) -> tuple[Any, Any]:
     n, d, k, *_ = plan
     totals, counts = np.zeros((d, k)), np.zeros(k)
     for rows in chunks(n, max(k, BUDGET // (32 * d))):
@@ -67,17 +68,18 @@ def _by_columns(
     return totals.T, counts
 
 
-def _by_rows(plan: Plan, points: Callable[[Any], Any], labels: Any, weights: Any | None) -> tuple[Any, Any]:
-    n, d, k, *_ = plan
+def _by_rows(plan: Plan, points: Callable[..., Any], labels: Any, weights: Any | None) -> tuple[Any, Any]:
+    d, k = plan.d, plan.k
     totals = np.zeros((k, d))
     # Of integers of 16 bits NumPy sorts the bits.
     order = np.argsort(labels.astype(np.int16) if k <= 1 << 15 else labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=k))
     size = max(1, BUDGET // (16 * d))
-    ones = np.ones(min(n, size))
     for total, (start, end) in zip(totals, pairwise([0, *ends.tolist()]), strict=True):
         for some in chunks(end - start, size):
             rows = order[start:end][some]
-            mass = ones[: len(rows)] if weights is None else weights[rows]
-            total += mass @ points(rows)
+            if weights is None:
+                total += np.add.reduce(points(rows, None), axis=0, dtype=np.float64)
+            else:
+                total += weights[rows] @ points(rows)
     return totals, np.bincount(labels, weights, k).astype(float)
