@@ -146,6 +146,34 @@ def test_the_centroids_of_the_last_step_are_assigned_without_another_look(
     np.testing.assert_array_equal(others, nearest(x, x[6:12]))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 1), (5000, 3, 7), (3000, 20, 40), (700, 4, 600)])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int8"])
+@pytest.mark.usefixtures("small_strands")
+def test_quality_is_that_of_what_is_assigned(dtype: str, n: int, d: int, k: int, weighted: bool) -> None:
+    rng = np.random.default_rng(n)
+    x = (10 * blobs(n, d, 3)).astype(dtype)
+    weights = rng.integers(0, 4, size=n) * 0.5 if weighted else None
+    book = x[rng.choice(n, k, replace=False)].astype(float)
+    kernel = bound(Host, x)
+    state = kernel.start(x, weights, make_plan(n, d, k, 8))
+    for _ in range(2):  # without a step before, and with one
+        labels, inertia, sizes = kernel.quality(state, book)
+        expected, squares = kernel.assign(state, book)
+        np.testing.assert_array_equal(labels, expected)
+        np.testing.assert_array_equal(sizes, np.bincount(labels, minlength=k))
+        np.testing.assert_allclose(inertia, np.sum(squares * (1 if weights is None else weights)), rtol=1e-13)
+        state, _ = kernel.step(state, book)
+        book = book + 0.1
+
+
+def test_what_takes_one_thread_as_long_as_python_is_one_strand() -> None:
+    assert len(plan.strands(1797, 64, 100)) == 1
+    assert not plan.pruning_pays(1797, 64, 100, 8, 0.0)
+    assert len(plan.strands(3000, 64, 100)) > 1
+    assert plan.pruning_pays(3000, 64, 100, 8, 0.0)
+
+
 def test_places_are_numpys() -> None:
     import numba
 

@@ -9,6 +9,8 @@ import pytest
 from conftest import Library, blobs, nearest
 
 import xpmeans
+from xpmeans._core import loop
+from xpmeans._core import precision as precisions
 from xpmeans._core.brute import BruteForce
 from xpmeans._core.nearest import Reference
 from xpmeans._core.plan import BUDGET, make_plan
@@ -184,6 +186,36 @@ def test_steps_in_one_go_are_single_steps(
             assert np.asarray(a).dtype == np.asarray(b).dtype
 
 
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 1])
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_open_points_are_settled_in_place_or_not(share: float, block: int) -> None:
+    xp = array_api_compat.array_namespace(np.empty(0))
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 50, size=500).astype(np.int32)
+    labels[rng.random(500) < share] = -1
+    expected = np.where(labels < 0, np.arange(500) % 90, labels)
+    for settle in (loop.settle, numpy.settle):
+        settled, left = settle(xp, labels.copy(), lambda rows: (rows % 90).astype(np.int32), block, None)
+        np.testing.assert_array_equal(settled, expected)
+        assert settled.dtype == np.int32
+        assert left is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_value_among_many_is_seen(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whichever thread looks at it."""
+    monkeypatch.setattr(precisions, "NUMBERS", 1000)
+    monkeypatch.setattr(precisions, "MANY", 5000)
+    xp = array_api_compat.array_namespace(np.empty(0))
+    for size in (400, 2000, 20_000):
+        x = np.linspace(-3.0, 2.0, size).reshape(-1, 4)
+        assert precisions.measure(xp, x) == (3.0, True)
+        for row in (0, len(x) // 2, len(x) - 1):
+            bad = x.copy()
+            bad[row, 2] = value
+            assert precisions.measure(xp, bad) == (3.0, False)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("d", "k"), [(3, 5), (3, 300), (100, 4), (100, 300)])
 def test_sums(eager: Library, d: int, k: int, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +257,7 @@ def test_small_problems_are_served_by_brute_force() -> None:
     xp = array_api_compat.array_namespace(np.empty(0))
     dtypes = precision(xp, np.dtype("float32"), "cpu")
     small = make_problem(xp, "cpu", np.zeros((100, 2), "float32"), 3, dtypes, Reach(1.0, True))
-    large = make_problem(xp, "cpu", np.zeros((10_000, 2), "float32"), 3, dtypes, Reach(1.0, True))
+    large = make_problem(xp, "cpu", np.zeros((11_000, 2), "float32"), 3, dtypes, Reach(1.0, True))
     assert isinstance(select(small), BruteForce)
     assert isinstance(select(large), Reference)
 
