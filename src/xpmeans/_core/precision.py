@@ -112,26 +112,24 @@ def measure(xp: ModuleType, x: Any) -> Reach:
     """Look at each value of a table once.
 
     A million numbers at a time, so that the booleans in between stay small; fewer of NumPy's, which are read
-    twice, from the cache then, and on all cores if they are many.
+    twice, from the cache then, and on all cores if there are many.
     """
-    if isinstance(x, np.ndarray) and x.size <= NUMBERS:
+    size = NUMBERS if isinstance(x, np.ndarray) else 1 << 20
+    parts = list(chunks(x.shape[0], max(1, size // x.shape[1])))
+    if len(parts) == 1:
         return _reach(xp, x)
-    if isinstance(x, np.ndarray):
-        parts = list(chunks(x.shape[0], max(1, NUMBERS // x.shape[1])))
-        reaches = [Reach(0.0, True)] * len(parts)
+    reaches = [Reach(0.0, True)] * len(parts)
 
-        def work(i: int) -> None:
-            reaches[i] = _reach(xp, x[parts[i], ...])
+    def work(i: int) -> None:
+        reaches[i] = _reach(xp, x[parts[i], ...])
 
-        count = len(parts) if x.size > MANY else 0
-        threads.run(work, count)
-        for i in range(count, len(parts)):
-            work(i)
-    elif xp.isdtype(x.dtype, "bool"):
-        return Reach(1.0, True)
+    if isinstance(x, np.ndarray) and x.size > MANY:
+        threads.run(work, len(parts))
     else:
-        reaches = [_reach(xp, x[rows, ...]) for rows in chunks(x.shape[0], max(1, (1 << 20) // x.shape[1]))]
-    return Reach(max(reach.largest for reach in reaches), all(reach.finite for reach in reaches))
+        for i in range(len(parts)):
+            work(i)
+    largest = max((reach.largest for reach in reaches), default=0.0)
+    return Reach(largest, all(reach.finite for reach in reaches))
 
 
 def _reach(xp: ModuleType, part: Any) -> Reach:
@@ -143,6 +141,8 @@ def _reach(xp: ModuleType, part: Any) -> Reach:
         largest = max(-float(part.min()), float(part.max()))
         if math.isfinite(largest):  # NumPy's minimum and maximum propagate NaN
             return Reach(largest, True)
+    elif xp.isdtype(part.dtype, "bool"):
+        return Reach(1.0, True)
     finite = True
     if xp.isdtype(part.dtype, "real floating") and not xp.all(xp.isfinite(part)):
         finite = False
