@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from array_api_compat import is_writeable_array
+
 from xpmeans._core.distances import pairs, squared_distances
 from xpmeans._core.loop import EAGER, Flow
 from xpmeans._core.plan import Plan
@@ -81,11 +83,10 @@ class Reference:
         total, length = PairwiseSum(), PairwiseSum()
         ones = xp.ones(plan.d, dtype=compute, device=self.device)
         norms = Column(xp, plan.n, compute, self.device)
-        few = self.flow.asks and (plan.d + 1) * xp.finfo(compute).bits <= 8 * FEW
-        columns: Any = xp.ones((plan.d + 1, plan.n), dtype=compute, device=self.device) if few else None
+        columns = self._room_for_columns(plan)
         for rows in chunks(plan.n, plan.rows):
             points = self._scaled(x[rows, ...])
-            if few:
+            if columns is not None:
                 columns[:-1, rows] = points.T
             total.add(xp.ones(points.shape[0], dtype=sums, device=self.device) @ cast(xp, points, sums))
             if self.flow.asks:
@@ -103,12 +104,20 @@ class Reference:
                 points = self._scaled(x[rows, ...]) - shift
                 norms.put(rows, xp.sqrt((points * points) @ ones))
             lengths = norms.value
-            if few:
+            if columns is not None:
                 columns[:-1, :] -= shift[:, None]
         if not self.finite:
             valid = cast(xp, self._valid(x, plan), sums)
             weights = valid if weights is None else weights * valid
         return State(x, weights, shift, lengths, plan, columns)
+
+    def _room_for_columns(self, plan: Plan) -> Any | None:
+        """Ones, if there are few columns, and a library that lets them be written to."""
+        xp, dtype = self.xp, self.dtypes.compute
+        if not self.flow.asks or (plan.d + 1) * xp.finfo(dtype).bits > 8 * FEW:
+            return None
+        room = xp.ones((plan.d + 1, plan.n), dtype=dtype, device=self.device)
+        return room if is_writeable_array(room) else None
 
     def step(self, state: State, centroids: Any, room: int | None = None) -> tuple[State, Step]:
         """Label every point, and sum the points of each centroid."""
