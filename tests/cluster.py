@@ -107,10 +107,18 @@ def killed_worker(client: Any, folder: str) -> Any:
         before = set(client.run(os.getpid).values())
         data = points(folder)
         result = kmeans(data, K, init=start(folder), persist=persist, callback=callback, **OPTIONS)
-        client.wait_for_workers(2)
+        whole(client)
         gone = before - set(client.run(os.getpid).values())
         found[f"persist={persist}"] = {"bits": bits(result), "gone": len(gone)}
     return {"runs": found, "left": left(client)}
+
+
+def whole(client: Any) -> None:
+    """Wait for two workers, which are started again if killed: one whose start has not ended yet is not."""
+    client.wait_for_workers(2)
+    nannies = client.cluster.workers.values()
+    while not all(nanny.is_alive() and nanny.status.name == "running" for nanny in nannies):
+        time.sleep(0.1)
 
 
 @contextmanager
@@ -142,7 +150,7 @@ def killed_while_seeding(client: Any, folder: str) -> Any:
         before = set(client.run(os.getpid).values())
         with before_round(number, act):
             result = kmeans(points(folder), K, rng=3, persist=False, **OPTIONS)
-        client.wait_for_workers(2)
+        whole(client)
         gone = before - set(client.run(os.getpid).values())
         found.append({"bits": bits(result), "gone": len(gone)})
     return {"runs": found, "left": left(client)}
