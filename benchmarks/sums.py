@@ -57,11 +57,11 @@ def reduced(k: int, x: Any, labels: Any) -> Any:
 
 
 def gathered(k: int, x: Any, labels: Any) -> Any:
-    """The rows of each cluster by a vector of ones."""
+    """The rows of each cluster, one after the other."""
     order = np.argsort(labels.astype(np.int16), kind="stable")
     ends = np.cumulative_sum(np.bincount(labels, minlength=k), include_initial=True)
-    rows = (x[order[start:end]].astype(float) for start, end in pairwise(ends))
-    return np.stack([np.ones(len(some)) @ some for some in rows])
+    rows = (x[order[start:end]] for start, end in pairwise(ends))
+    return np.stack([np.add.reduce(some, axis=0, dtype=float) for some in rows])
 
 
 def counted(k: int, x: Any, labels: Any) -> Any:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import array_api_compat
@@ -42,6 +43,7 @@ def side_by_side(
         steps = [None, None]
         for i, kernel in enumerate(kernels):
             states[i], steps[i] = kernel.step(states[i], book)
+        assert not states[0].last.parts.any()  # tables are kept for the next step
         yield *steps, book
         ours = steps[0]
         if before is not None and np.array_equal(before, ours.labels):
@@ -77,7 +79,8 @@ def small_strands(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (400, 64, 9),
         (257, 130, 33),
         (200, 300, 5),
-        *((90, d, 6) for d in (8, 15, 16, 17, 33, 132)),  # whole vectors of columns, one less and one more
+        # Whole vectors of columns, one less and one more; the fullest tile.
+        *((90, d, 6) for d in (8, 15, 16, 17, 33, 128, 131, 132)),
     ],
 )
 @pytest.mark.parametrize("weighted", [False, True])
@@ -172,6 +175,29 @@ def test_what_takes_one_thread_as_long_as_python_is_one_strand() -> None:
     assert not plan.pruning_pays(1797, 64, 100, 8, 0.0)
     assert len(plan.strands(3000, 64, 100)) > 1
     assert plan.pruning_pays(3000, 64, 100, 8, 0.0)
+
+
+NARROW = """
+import numpy as np
+from xpmeans._kernels import lanes
+lanes.BYTES = 32
+import xpmeans
+
+rng = np.random.default_rng(0)
+for dtype in ("float32", "float64"):
+    for n, d, k in ((30_000, 3, 40), (3000, 4, 20), (4000, 20, 60), (700, 131, 50), (700, 140, 50)):
+        x = (rng.normal(size=(n, d)) + 3 * rng.integers(4, size=(n, 1))).astype(dtype)
+        options = {"init": x[:k], "max_iter": 20, "tol": 0}
+        host, reference = (xpmeans.kmeans(x, k, kernel=kernel, **options) for kernel in ("host", "reference"))
+        np.testing.assert_array_equal(host.labels, reference.labels)
+        np.testing.assert_allclose(host.inertia, reference.inertia, rtol=1e-12)
+"""
+
+
+def test_with_vectors_of_32_bytes(tmp_path: Path) -> None:
+    """As they are where there is no AVX-512."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", NARROW], env=environment, check=True, timeout=300)
 
 
 def test_places_are_numpys() -> None:

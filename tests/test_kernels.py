@@ -186,6 +186,18 @@ def test_steps_in_one_go_are_single_steps(
             assert np.asarray(a).dtype == np.asarray(b).dtype
 
 
+def test_small_values_beside_huge_ones_keep_their_digits_in_sums() -> None:
+    """Scaled in float32, which squares of 1e38 need, they would have none left."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2000, 64))
+    x[::2] *= 1e-20
+    x[1::2] = (x[1::2] + 8) * 1e37
+    x = x.astype("float32")
+    centroids, labels = kmeans2(x, x[:2], 2, minit="matrix")
+    for i in (0, 1):
+        np.testing.assert_allclose(centroids[i], x[labels == i].astype(float).mean(axis=0), rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 1])
 @pytest.mark.parametrize("block", [1, 7, 1000])
 def test_open_points_are_settled_in_place_or_not(share: float, block: int) -> None:

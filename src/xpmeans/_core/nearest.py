@@ -32,8 +32,8 @@ from xpmeans._kernels import Step
 # Products then round five times as much, and each pass over the points is one array shorter.
 NEAR = 0.9
 
-# Bytes of a point up to which shifted points are kept, each column a row, and a row of ones for half squares:
-# NumPy takes several times as long along short rows.
+# Bytes of a point up to which shifted points are kept from step to step, each column a row, and a row of ones
+# for half squares: NumPy takes several times as long along short rows.
 FEW = 40
 # Centroids from which half squares are added by the product also of other points.
 AUGMENTED = 128
@@ -47,7 +47,7 @@ class State(NamedTuple):
     shift: Any | None  # (d,) mean of the scaled points, if they lie far from the origin
     norms: Any  # (n,) length of each point, shifted
     plan: Plan
-    columns: Any | None  # (d + 1, n) shifted points and ones, if there are few columns
+    columns: Any | None = None  # (d + 1, n) shifted points and ones, from the first step on, if they are few
 
 
 class Book(NamedTuple):
@@ -83,11 +83,8 @@ class Reference:
         total, length = PairwiseSum(), PairwiseSum()
         ones = xp.ones(plan.d, dtype=compute, device=self.device)
         norms = Column(xp, plan.n, compute, self.device)
-        columns = self._room_for_columns(plan)
         for rows in chunks(plan.n, plan.rows):
             points = self._scaled(x[rows, ...])
-            if columns is not None:
-                columns[:-1, rows] = points.T
             total.add(xp.ones(points.shape[0], dtype=sums, device=self.device) @ cast(xp, points, sums))
             if self.flow.asks:
                 part = xp.sqrt((points * points) @ ones)
@@ -104,27 +101,21 @@ class Reference:
                 points = self._scaled(x[rows, ...]) - shift
                 norms.put(rows, xp.sqrt((points * points) @ ones))
             lengths = norms.value
-            if columns is not None:
-                columns[:-1, :] -= shift[:, None]
         if not self.finite:
             valid = cast(xp, self._valid(x, plan), sums)
             weights = valid if weights is None else weights * valid
-        return State(x, weights, shift, lengths, plan, columns)
-
-    def _room_for_columns(self, plan: Plan) -> Any | None:
-        """Ones, if there are few columns, and a library that lets them be written to."""
-        xp, dtype = self.xp, self.dtypes.compute
-        if not self.flow.asks or (plan.d + 1) * xp.finfo(dtype).bits > 8 * FEW:
-            return None
-        room = xp.ones((plan.d + 1, plan.n), dtype=dtype, device=self.device)
-        return room if is_writeable_array(room) else None
+        return State(x, weights, shift, lengths, plan)
 
     def step(self, state: State, centroids: Any, room: int | None = None) -> tuple[State, Step]:
         """Label every point, and sum the points of each centroid."""
+        if state.columns is None:
+            state = state._replace(columns=self._all_columns(state))
         labels, left = self._label(state, self._book(state.shift, centroids), room)
+        wide = self.dtypes.sums
 
-        def points(rows: Any, dtype: Any = self.dtypes.sums) -> Any:
-            return self._scaled(state.x[rows, ...], dtype)
+        def points(rows: Any, dtype: Any = wide) -> Any:
+            # Scaled in the dtype of scores, what is small beside the largest would lose digits.
+            return self._scaled(state.x[rows, ...], dtype if is_one(self.scale) else wide)
 
         plan = state.plan._replace(k=centroids.shape[0])  # `kmeans` drops centroids on the way
         sums, counts = self.flow.sums(self.xp, plan, points, labels, state.weights)
@@ -171,6 +162,18 @@ class Reference:
         if doubts:
             label, left = self._settle(state, book, label, room)
         return label if self.finite else xp.where(self._valid(state.x, state.plan), label, 0), left
+
+    def _all_columns(self, state: State) -> Any | None:
+        """All shifted points as columns, if these are short and the library lets them be written to."""
+        (n, d), xp, dtype = state.x.shape, self.xp, self.dtypes.compute
+        if not self.flow.asks or (d + 1) * xp.finfo(dtype).bits > 8 * FEW:
+            return None
+        columns = xp.ones((d + 1, n), dtype=dtype, device=self.device)
+        if not is_writeable_array(columns):
+            return None
+        for rows in chunks(n, state.plan.rows):
+            columns[:-1, rows] = self._columns(state, rows, None)
+        return columns
 
     def _columns(self, state: State, rows: slice, ones: Any | None) -> Any:
         """Some shifted points as columns, with a row of `ones` if there are any."""

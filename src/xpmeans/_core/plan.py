@@ -7,9 +7,9 @@ from typing import NamedTuple
 # Temporary arrays of one chunk at most.
 BUDGET = 4 << 20
 
-# The same where 256 points or more fit into it: NumPy writes and reads scores and candidates five times, and
-# they stay in the second-level cache. With 4 MiB, 256 clusters take a fifth longer; with fewer points a
-# product does.
+# The same but for 256 points. Arrays on the host are read as NumPy's, which writes and reads scores and
+# candidates five times: they stay in the second-level cache. With 4 MiB, 256 clusters take a fifth longer;
+# with fewer points a product does.
 CACHED = 1 << 20
 FEWEST = 256
 
@@ -39,7 +39,7 @@ def make_plan(
 ) -> Plan:
     """Choose chunk sizes so that no temporary array exceeds `budget` bytes by more than one row.
 
-    All of a chunk take up no more than `cached` if `FEWEST` points fit into that.
+    All of a chunk take up no more than `cached`, but for `FEWEST` points, if there is room for so many.
 
     A point costs a score, a boolean and the same as a number (of `member` bytes, if not as many as a score)
     per centroid, and its coordinates shifted and in float64.
@@ -51,10 +51,10 @@ def make_plan(
     return Plan(n, d, k, rows, block, columns)
 
 
-# Multiplications and additions of a strand, about 100 us: what it takes to wake a thread for it.
+# Multiplications and additions of a strand, 50 to 100 us: what it takes to wake a thread for it.
 STRAND = 1 << 22
-# The same below which all is one strand: 300 us, which is what it takes Python to hand out the strands of a
-# step, put together what they yield and see to the bounds; see `_kernels/ahead.py`.
+# The same below which all is one strand: 200 to 300 us, which is what it takes Python to hand out the strands
+# of a step, put together what they yield and see to the bounds; see `_kernels/ahead.py`.
 ALONE = 3 << 22
 # Strands at most, whatever the number of threads, which must not change a result.
 STRANDS = 64

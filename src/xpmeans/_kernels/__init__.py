@@ -72,6 +72,8 @@ class Kernel(Protocol):
 
     Where steps are short a kernel may have ``ahead(state, centroids, most, tol=0.0, by_labels=False)``: None,
     or a `Run` of up to `most` of them, with the same bits. It stops before one that leaves a cluster empty.
+    And ``quality(state, centroids)``: labels, the weighted sum of the squared distances times the scale
+    squared, and how many points each centroid has, if that takes less time than from what `assign` yields.
     """
 
     def start(self, x: Any, weights: Any | None, plan: "Plan") -> Any:

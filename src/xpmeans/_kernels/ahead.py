@@ -23,7 +23,7 @@ def call(_, address, arguments):
         callee = builder.inttoptr(values[0], ir.PointerType(function))
         passed = cgutils.unpack_tuple(builder, values[1])
         status, _ = convention.call_function(builder, callee, types.none, kinds, passed)
-        with cgutils.if_unlikely(builder, status.is_error):  # memory may run out
+        with cgutils.if_unlikely(builder, status.is_error):
             convention.return_status_propagate(builder, status)
         return context.get_dummy_value()
 

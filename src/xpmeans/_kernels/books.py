@@ -19,7 +19,7 @@ from xpmeans._kernels.walk import MARGIN, place_of
 
 
 def prepare(centroids, shift, order, quads, half_squares, names, exact, reach, halves):
-    """Write centroids in the orders that `scan` and `decide` read them in, and half their squared lengths.
+    """Write centroids in the orders that `scan` and `decide` read them in, their names, half squared lengths.
 
     The last four of `quads` and eight of `exact` are filled up with centroids that are never the nearest.
     """
@@ -132,7 +132,8 @@ def drifts(new, old, near, gaps, outside, sample, keys, upper, lower, labels, st
 
     For each cluster: how far its centroid has moved, half the gap to the nearest other, how far any neighbour
     has moved, and how far the nearest that is no neighbour is away. How far any centroid has moved, of every
-    `step`-th point the share that all this leaves open, and the share of centroids in their windows.
+    `step`-th point the share that all this leaves open, and the share of centroids in their windows. There
+    is room in `moved` for a number for each.
     """
     dtype = drift.dtype.type
     outward = 1 + 4 * np.float64(np.finfo(drift.dtype).eps)

@@ -55,23 +55,9 @@ def compiled(function: Callable[..., Any], dtype: str) -> Any:
         walk.add_up: types.void(tables, table, table, types.int64, types.int64),
         ahead.ahead: types.Tuple((types.int64, types.int64, types.boolean))(
             *[types.int64] * 4,
-            *(
-                points,
-                wide,
-                numbers,
-                vector,
-                order,
-                vector,
-                vector,
-                order,
-                vector,
-                column,
-                vector,
-                column,
-                tables,
-            ),
-            *(vector, column, bounds, bounds, vector, tables, order, labels, pairs, types.int64, types.int64),
-            *(types.boolean, types.float64, types.boolean, types.int64),
+            *(points, wide, numbers, vector, order, vector, vector, order, vector, column),
+            *(vector, column, tables, vector, column, bounds, bounds, vector, tables, order, labels),
+            *(pairs, types.int64, types.int64, types.boolean, types.float64, types.boolean, types.int64),
         ),
     }[function]
     function.__qualname__ = f"{function.__name__}-{_stamp()}"  # which names the file on disk

@@ -31,8 +31,10 @@ from xpmeans._kernels.tile import BLOCK_VECTORS, COLUMNS, QUAD
 
 # Steps until the sums are made afresh.
 AGE = 32
-# Steps in one go, some ten milliseconds, after which an interrupt is seen.
+# Steps in one go, 80 ms at most, after which an interrupt is seen.
 AT_ONCE = 256
+# Bytes of points that are kept as they are scanned, for steps in one go.
+KEPT = 4 << 20
 # Numbers that one thread adds up in 400 us.
 MANY = 1 << 19
 # Points whose mean is the shift: it only has to lie somewhere among them.
@@ -140,9 +142,9 @@ class Host:
     def ahead(
         self, state: State, centroids: Any, most: int, tol: float = 0.0, by_labels: bool = False
     ) -> Run | None:
-        """Take steps in one go if a thread is enough for them and bounds are not worth while."""
+        """Take steps in one go if a thread is enough for them; then bounds are not worth while either."""
         (n, d), k, last, dtype = state.x.shape, centroids.shape[0], state.last, state.shift.dtype
-        if len(strands(n, d, k)) > 1 or pruning_pays(n, d, k, dtype.itemsize, 0.0):
+        if len(strands(n, d, k)) > 1:
             return None
         book = _book(centroids, state)
         if book.repeats:
@@ -153,31 +155,24 @@ class Host:
         if last is not None:
             labels[0], sums[0], age = last.labels, last.totals, last.age
         block = BLOCK_VECTORS * BYTES // dtype.itemsize
-        tiles = np.empty((-(-n // block), block * (d + 1)) if d < COLUMNS + 4 else (0, 0), dtype)
+        kept = d < COLUMNS + 4 and n * (d + 1) * dtype.itemsize <= KEPT
+        tiles = np.empty((-(-n // block), block * (d + 1)) if kept else (0, 0), dtype)
         functions = (walk.walk, dtype), (books.prepare, dtype), (walk.add_up, "d"), (walk.sum_up, dtype)
         n_steps, age, converged = compiled(ahead.ahead, dtype.char)(
             *(address(function, np.dtype(kind).char) for function, kind in functions),
             *(state.points(slice(n)), state.weights, labels, bounds, np.array([0, n]), book.quads),
+            *(book.half_squares, book.order, book.names, book.keys, book.reach, book.exact, tables),
+            *(state.shift, np.empty(k), drift, tiles, _partial(book, dtype), parts, np.empty(1, np.int64)),
             *(
-                book.half_squares,
-                book.order,
-                book.names,
-                book.keys,
-                book.reach,
-                book.exact,
-                tables,
-                state.shift,
-            ),
-            *(
-                np.empty(k),
-                drift,
-                tiles,
-                _partial(book, dtype),
-                parts,
-                np.empty(1, np.int64),
                 np.full(n, -1, np.int32),
+                sums,
+                age,
+                AGE,
+                self.dtypes.compute == np.float32,
+                tol,
+                by_labels,
+                min(most, AT_ONCE),
             ),
-            *(sums, age, AGE, self.dtypes.compute == np.float32, tol, by_labels, min(most, AT_ONCE)),
         )
         if n_steps == 0:
             return None

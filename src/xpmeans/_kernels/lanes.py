@@ -10,12 +10,16 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.options import DefaultOptions
 from numba.extending import intrinsic, models, register_model
 from numba.np.arrayobj import populate_array
 
 # Size of a vector: that of AVX-512's registers where they are, else of AVX2's, or two of NEON's or SSE's.
 # Eight sums fit into the sixteen or thirty-two registers that there are.
 BYTES = 64 if get_host_cpu_features().get("avx512f") else 32
+
+# An option of Numba's own, without which the code would be right, and slow.
+UNCOUNTED = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
 
 
 def jitted(*signatures, **options):
@@ -28,7 +32,7 @@ def jitted(*signatures, **options):
     took two thirds of the time of points in two columns. Room is on the stack, or comes from the caller.
     """
     options |= {"no_cfunc_wrapper": True, "no_cpython_wrapper": not signatures, "error_model": "numpy"}
-    options |= {"_nrt": False}
+    options |= UNCOUNTED
 
     def decorate(function):
         try:

@@ -9,8 +9,8 @@ import numpy as np
 from xpmeans._core.plan import BUDGET, Plan
 from xpmeans._core.stream import chunks
 
-# Columns from which a cluster's rows are gathered and added up by a product, if they are enough numbers to
-# spread a few microseconds over. Fewer are counted, one after the other.
+# Columns from which a cluster's rows are gathered and added up, with weights by a product, if they are enough
+# numbers to spread a few microseconds over. Fewer are counted, one after the other.
 WIDE = 64
 ENOUGH = 2048
 
