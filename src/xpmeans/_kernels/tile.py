@@ -5,7 +5,7 @@ whose scores stay in registers. Nothing of size n x k, or of the size of a chunk
 
 The scores are those of the reference kernel (`_core/nearest.py`), and so is the bound on their rounding:
 where the best two are closer than that, the point is decided by differences in float64, as the reference does
-it. So labels are the same.
+it. So labels are the same, but where float64 cannot tell which of two distances is the shorter.
 """
 
 import numpy as np
@@ -152,6 +152,12 @@ def look_into(tile, start, book, half_squares, names, quads, places, second):
     return where_less(high, low, right, left), smaller(second, other)
 
 
+@jitted()
+def met(score, name, best, second, index):
+    """The best two scores so far, and whose the best is, once points have met one more centroid."""
+    return smaller(score, best), smaller(second, larger(best, score)), where_less(score, best, name, index)
+
+
 @jitted(inline="always")
 def scan(
     x, rows, first, shift, book, half_squares, names, from_quad, to_quad, reach, bounded, tile, filled,
@@ -228,33 +234,23 @@ def scan(
                 continue
             if in_quads:
                 number = splat(dtype(quad))
-                s00, s01 = (
-                    smaller(smaller(s00, s10), smaller(s20, s30)),
-                    smaller(smaller(s01, s11), smaller(s21, s31)),
-                )
-                second0, second1 = smaller(second0, larger(best0, s00)), smaller(second1, larger(best1, s01))
-                index0, index1 = (
-                    where_less(s00, best0, number, index0),
-                    where_less(s01, best1, number, index1),
-                )
-                best0, best1 = smaller(s00, best0), smaller(s01, best1)
+                least0 = smaller(smaller(s00, s10), smaller(s20, s30))
+                least1 = smaller(smaller(s01, s11), smaller(s21, s31))
+                best0, second0, index0 = met(least0, number, best0, second0, index0)
+                best1, second1, index1 = met(least1, number, best1, second1, index1)
                 continue
             name = splat(names[4 * quad])
-            second0, second1 = smaller(second0, larger(best0, s00)), smaller(second1, larger(best1, s01))
-            index0, index1 = where_less(s00, best0, name, index0), where_less(s01, best1, name, index1)
-            best0, best1 = smaller(s00, best0), smaller(s01, best1)
+            best0, second0, index0 = met(s00, name, best0, second0, index0)
+            best1, second1, index1 = met(s01, name, best1, second1, index1)
             name = splat(names[4 * quad + 1])
-            second0, second1 = smaller(second0, larger(best0, s10)), smaller(second1, larger(best1, s11))
-            index0, index1 = where_less(s10, best0, name, index0), where_less(s11, best1, name, index1)
-            best0, best1 = smaller(s10, best0), smaller(s11, best1)
+            best0, second0, index0 = met(s10, name, best0, second0, index0)
+            best1, second1, index1 = met(s11, name, best1, second1, index1)
             name = splat(names[4 * quad + 2])
-            second0, second1 = smaller(second0, larger(best0, s20)), smaller(second1, larger(best1, s21))
-            index0, index1 = where_less(s20, best0, name, index0), where_less(s21, best1, name, index1)
-            best0, best1 = smaller(s20, best0), smaller(s21, best1)
+            best0, second0, index0 = met(s20, name, best0, second0, index0)
+            best1, second1, index1 = met(s21, name, best1, second1, index1)
             name = splat(names[4 * quad + 3])
-            second0, second1 = smaller(second0, larger(best0, s30)), smaller(second1, larger(best1, s31))
-            index0, index1 = where_less(s30, best0, name, index0), where_less(s31, best1, name, index1)
-            best0, best1 = smaller(s30, best0), smaller(s31, best1)
+            best0, second0, index0 = met(s30, name, best0, second0, index0)
+            best1, second1, index1 = met(s31, name, best1, second1, index1)
     if in_quads:
         store_integers(numbers, 0, index0)
         store_integers(numbers, lanes, index1)
