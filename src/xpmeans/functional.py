@@ -341,11 +341,11 @@ def clustered(
         user,
         (answer.centroids, inputs.dtype),
         (answer.labels, None),
-        (answer.inertia, widest(user.xp, user.device)),
+        (answer.inertia[()] if single else answer.inertia, widest(user.xp, user.device)),
         (answer.counts, index),
     )
     result = KMeansResult(
-        *(centroids, labels, inertia[()] if single else inertia, counts),
+        *(centroids, labels, inertia, counts),
         int(answer.n_iter) if single else returned(user, answer.n_iter),
         bool(answer.converged) if single else returned(user, answer.converged),
     )
