@@ -177,6 +177,22 @@ def test_what_takes_one_thread_as_long_as_python_is_one_strand() -> None:
     assert plan.pruning_pays(3000, 64, 100, 8, 0.0)
 
 
+@pytest.mark.parametrize("d", [131, 132, 260, 1024])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_near_ties_in_many_columns(dtype: str, d: int) -> None:
+    """Scores are added up by pieces of the columns, and certain by a bound on the rounding of that."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(200, d)).astype(dtype)
+        apart = float(np.finfo(dtype).eps) * 10 ** rng.uniform(0, 5)
+        book = rng.normal(size=(4, d))
+        book = np.concatenate([book, book + apart * rng.normal(size=book.shape)]).astype(dtype)
+        labels, _ = xpmeans.assign(x, book, kernel="host")
+        squares = ((x[:, None].astype(np.longdouble) - book.astype(np.longdouble)) ** 2).sum(axis=2)
+        found = np.take_along_axis(squares, labels[:, None].astype(int), axis=1)[:, 0]
+        assert (found <= squares.min(axis=1) * (1 + 64 * np.finfo(float).eps)).all()
+
+
 NARROW = """
 import numpy as np
 from xpmeans._kernels import lanes

@@ -91,10 +91,10 @@ def fill(x, rows, first, shift, begin, end, tile):
 
 
 @jitted()
-def is_certain(best, second, square, reach, d):
+def is_certain(best, second, square, reach, d, terms):
     """Whether all lanes pass a cheaper and wider test than that of `certify`, without a square root."""
     dtype = reach.dtype.type
-    epsilon = dtype(d + 8) * np.finfo(reach.dtype).eps
+    epsilon = dtype(terms + 8) * np.finfo(reach.dtype).eps
     longest, half = reach[0], dtype(dtype(0.5) / reach[0]) if reach[0] > 0 else dtype(0)
     # |x| + r <= (|x|^2 / r + r) / 2 + r
     length = times_plus(square, splat(half), splat(dtype(dtype(1.5) * longest)))
@@ -104,15 +104,16 @@ def is_certain(best, second, square, reach, d):
 
 
 @jitted()
-def certify(best, second, square, reach, d):
+def certify(best, second, square, reach, d, terms):
     """What two scores and |x|^2 say for certain: the gap between them, and bounds on the two distances.
 
     `reach` are the lengths of the longest and the shortest centroid; for the bound on a score's rounding see
-    `Reference._slack`. It bounds twice the error of a score, and so the error of a square
-    |x - c|^2 = |x|^2 + 2 score but for that of |x|^2; for centroids too long for it a share of the square.
+    `Reference._slack`, where d terms are added up, here as many as `terms` says. It bounds twice the error of
+    a score, and so the error of a square |x - c|^2 = |x|^2 + 2 score but for that of |x|^2; for centroids too
+    long for it a share of the square.
     """
     dtype = reach.dtype.type
-    epsilon = dtype(d + 8) * np.finfo(reach.dtype).eps
+    epsilon = dtype(terms + 8) * np.finfo(reach.dtype).eps
     tiny = dtype(dtype(d) * np.finfo(reach.dtype).tiny)
     rounding = dtype(dtype(4) * np.finfo(reach.dtype).eps)
     two, zero = splat(dtype(2)), splat(dtype(0))
@@ -192,9 +193,11 @@ def scan(
                 for t in range(ahead, ahead + 2 * lanes):
                     for j in range(column, min(column + COLUMNS, d), lanes):
                         prefetch(x, rows[t], j)
+            part0, part1 = zero, zero
             for j in range(end - begin):
                 x0, x1 = load(tile, 2 * lanes * j), load(tile, (2 * j + 1) * lanes)
-                square0, square1 = times_plus(x0, x0, square0), times_plus(x1, x1, square1)
+                part0, part1 = times_plus(x0, x0, part0), times_plus(x1, x1, part1)
+            square0, square1 = plus(square0, part0), plus(square1, part1)
             store(tile, 2 * lanes * (end - begin), square0)
             store(tile, (2 * (end - begin) + 1) * lanes, square1)
         for quad in range(from_quad, to_quad):
@@ -204,11 +207,7 @@ def scan(
                 s20 = s21 = splat(half_squares[4 * quad + 2])
                 s30 = s31 = splat(half_squares[4 * quad + 3])
             else:
-                place = 8 * lanes * quad
-                s00, s01 = load(partial, place), load(partial, place + lanes)
-                s10, s11 = load(partial, place + 2 * lanes), load(partial, place + 3 * lanes)
-                s20, s21 = load(partial, place + 4 * lanes), load(partial, place + 5 * lanes)
-                s30, s31 = load(partial, place + 6 * lanes), load(partial, place + 7 * lanes)
+                s00 = s01 = s10 = s11 = s20 = s21 = s30 = s31 = zero
             place = (quad * d + begin) * QUAD
             for j in range(end - begin):
                 x0, x1 = load(tile, 2 * lanes * j), load(tile, (2 * j + 1) * lanes)
@@ -221,6 +220,15 @@ def scan(
                 c = splat(book[place + 3])
                 s30, s31 = times_plus(x0, c, s30), times_plus(x1, c, s31)
                 place += QUAD
+            if begin > 0:
+                place = 8 * lanes * quad
+                s00, s01 = plus(s00, load(partial, place)), plus(s01, load(partial, place + lanes))
+                place += 2 * lanes
+                s10, s11 = plus(s10, load(partial, place)), plus(s11, load(partial, place + lanes))
+                place += 2 * lanes
+                s20, s21 = plus(s20, load(partial, place)), plus(s21, load(partial, place + lanes))
+                place += 2 * lanes
+                s30, s31 = plus(s30, load(partial, place)), plus(s31, load(partial, place + lanes))
             if end < d:
                 place = 8 * lanes * quad
                 store(partial, place, s00)
@@ -260,10 +268,13 @@ def scan(
         index1, second1 = look_into(tile, lanes, fours, halves, name_fours, numbers, places, second1)
     store_integers(numbers, 0, index0)
     store_integers(numbers, lanes, index1)
-    certain = is_certain(best0, second0, square0, reach, d) and is_certain(best1, second1, square1, reach, d)
+    # The sum of a piece of the columns and then of the pieces rounds like one of as many terms as both have.
+    terms = d if d < COLUMNS + 4 else COLUMNS + 4 + d // COLUMNS
+    certain = is_certain(best0, second0, square0, reach, d, terms)
+    certain = certain and is_certain(best1, second1, square1, reach, d, terms)
     if bounded or not certain:
-        gap0, upper0, lower0 = certify(best0, second0, square0, reach, d)
-        gap1, upper1, lower1 = certify(best1, second1, square1, reach, d)
+        gap0, upper0, lower0 = certify(best0, second0, square0, reach, d, terms)
+        gap1, upper1, lower1 = certify(best1, second1, square1, reach, d, terms)
         store(found, 0, gap0)
         store(found, lanes, gap1)
         store(found, 2 * lanes, upper0)
