@@ -163,16 +163,8 @@ class Host:
             *(state.points(slice(n)), state.weights, labels, bounds, np.array([0, n]), book.quads),
             *(book.half_squares, book.order, book.names, book.keys, book.reach, book.exact, tables),
             *(state.shift, np.empty(k), drift, tiles, _partial(book, dtype), parts, np.empty(1, np.int64)),
-            *(
-                np.full(n, -1, np.int32),
-                sums,
-                age,
-                AGE,
-                self.dtypes.compute == np.float32,
-                tol,
-                by_labels,
-                min(most, AT_ONCE),
-            ),
+            *(np.full(n, -1, np.int32), sums, age, AGE, self.dtypes.compute == np.float32, tol, by_labels),
+            min(most, AT_ONCE),
         )
         if n_steps == 0:
             return None
@@ -354,7 +346,7 @@ def _add_up(parts: Any, totals: Any) -> None:
 
 
 def _sums(state: State, before: Any, labels: Any, parts: Any) -> Any:
-    """Add up what the sums change by when points move from some clusters to others."""
+    """The tables `parts`, with what the sums change by when points move from some clusters to others."""
     (n, d), k = state.x.shape, parts.shape[1]
     rows = strands(n, d, k, sums=True)
     sum_up = compiled(walk.sum_up, state.shift.dtype.char)
