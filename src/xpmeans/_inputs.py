@@ -55,10 +55,10 @@ def inputs_of(function: str, x: Any, weights: Any = None, *, compiles: bool = Fa
             raise ValueError(f"`{name}` must have shape (k, {shape[-1]}), got {got}.")
         if 0 in got:
             raise ValueError(f"`{name}` must not be empty, got shape {got}.")
-    tables = [arrays[name] for name in arrays if name != "sample_weight"]
+    dtypes = [arrays[name].dtype for name in arrays if name != "sample_weight"]
     if weights is not None and user.xp.isdtype(arrays["sample_weight"].dtype, "complex floating"):
         raise ValueError("`sample_weight` must be real, got complex numbers.")
-    results = [precision(user.xp, table.dtype, user.device).result for table in tables]
+    results = {dtype: precision(user.xp, dtype, user.device).result for dtype in dtypes}
     if user.lazy:
         arrays["x"] = lazy().whole_rows(arrays["x"])
         work, found = user, list(arrays.values())
@@ -68,7 +68,7 @@ def inputs_of(function: str, x: Any, weights: Any = None, *, compiles: bool = Fa
         work, found = on_host(user, list(arrays.values()))
     arrays = dict(zip(arrays, found, strict=True))
     x, weights, book = arrays.pop("x"), arrays.pop("sample_weight", None), next(iter(books), "")
-    return Inputs(user, work, x, weights, book, arrays.get(book), results[0], results[-1])
+    return Inputs(user, work, x, weights, book, arrays.get(book), results[dtypes[0]], results[dtypes[-1]])
 
 
 def _fits(got: tuple[Any, ...], wanted: tuple[Any, ...]) -> bool:
