@@ -149,6 +149,16 @@ def test_the_centroids_of_the_last_step_are_assigned_without_another_look(
     np.testing.assert_array_equal(others, nearest(x, x[6:12]))
 
 
+@pytest.mark.parametrize("n", range(5000, 5004))
+def test_labels_lie_where_jax_shares_them(n: int) -> None:
+    x = blobs(n, 8, 6)
+    kernel = bound(Host, x)
+    state, _ = kernel.step(kernel.start(x, None, make_plan(n, 8, 6, 8)), x[:6])
+    for book in (x[:6], x[6:12], x[:5]):  # those of the last step, others, and fewer
+        labels, _ = kernel.assign(state, book)
+        assert labels.ctypes.data % 64 == 0
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 1), (5000, 3, 7), (3000, 20, 40), (700, 4, 600)])
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int8"])
