@@ -2,9 +2,9 @@
 
     python -m benchmarks.paths [--output benchmarks/results/paths.md]
 
-Ten iterations from given centroids in float32, each time the best of several runs, everybody's in turn:
-tensors and JAX arrays against NumPy's, the reference kernel against scikit-learn's lloyd, `jax.jit` against
-the reference kernel, `kmeans2` against SciPy's.
+Ten iterations from given centroids in float32, each time the best of several runs: tensors and JAX arrays in
+turn with NumPy's, and then in turn the reference kernel against scikit-learn's lloyd, `jax.jit` against the
+reference kernel, and `kmeans2` against SciPy's.
 """
 
 import argparse

@@ -29,6 +29,26 @@ def test_dtypes_follow_the_mode() -> None:
             assert result.counts.dtype == (jnp.int64 if mode else jnp.int32)
 
 
+def test_no_transfer_that_nobody_asked_for() -> None:
+    x = jnp.asarray(blobs(60, 2, 3))
+    book = x[:3]
+    with jax.transfer_guard("disallow"):
+        result = kmeans(x, 3, init=book)
+        labels, _ = assign(x, result.centroids)
+    np.testing.assert_array_equal(labels, result.labels)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "int4"])
+def test_dtypes_that_numpy_lacks(name: str) -> None:
+    x = blobs(60, 2, 3).round().clip(-7, 7)
+    expected = kmeans(x, 3, init=x[:3])
+    with jax.enable_x64(False):
+        data = jnp.asarray(x.astype("float32")).astype(name)
+        result = kmeans(data, 3, init=data[:3])
+    assert result.centroids.dtype == ("float32" if name == "int4" else name)
+    np.testing.assert_array_equal(result.labels, expected.labels)
+
+
 def agree(traced: Any, eager: Any) -> None:
     """The same labels and, up to rounding, numbers."""
     for name, one, other in zip(traced._fields, traced, eager, strict=True):

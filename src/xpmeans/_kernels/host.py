@@ -235,7 +235,7 @@ def _pass(state: State, book: Book, last: Last | None, sums: bool = True) -> tup
     if last is None:
         if sums:
             parts = np.zeros((len(strands(n, d, k, sums=True)), k, d + 2))
-        before, labels = np.empty(n, np.int32), _room(n)
+        before, labels = _room(n), _room(n)  # one is the other's in the next step
         size = n if sums and pruning_pays(n, d, k, dtype.itemsize, 0.0) else 0
         upper, lower = np.empty(size, dtype), np.empty(size, dtype)
         m = neighbours(n, k)
