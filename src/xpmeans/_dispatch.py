@@ -325,7 +325,7 @@ def _context(array: Any) -> Context:
     if compat.is_torch_array(array):
         off_cpu = array.device.type != "cpu"
         return Context(xp, "torch", array.device, on_gpu=off_cpu, traced=False, lazy=False)
-    if compat.is_jax_array(array):
+    if is_tracer(array):
         return Context(xp, "jax", None, on_gpu=False, traced=True, lazy=False)
     if compat.is_dask_array(array):
         return Context(xp, "dask", "cpu", on_gpu=False, traced=False, lazy=True)
