@@ -184,10 +184,9 @@ def test_quality_is_that_of_what_is_assigned(dtype: str, n: int, d: int, k: int,
 
 
 def test_what_takes_one_thread_as_long_as_python_is_one_strand() -> None:
-    assert len(plan.strands(1797, 64, 100)) == 1
-    assert not plan.pruning_pays(1797, 64, 100, 8, 0.0)
-    assert len(plan.strands(3000, 64, 100)) > 1
-    assert plan.pruning_pays(3000, 64, 100, 8, 0.0)
+    for n, itemsize, alone in ((1797, 4, True), (3000, 4, False), (900, 8, True), (1797, 8, False)):
+        assert (len(plan.strands(n, 64, 100, itemsize)) == 1) == alone
+        assert plan.pruning_pays(n, 64, 100, itemsize, 0.0) != alone
 
 
 @pytest.mark.parametrize("d", [131, 132, 260, 1024])
@@ -244,7 +243,7 @@ def test_places_are_numpys() -> None:
 @pytest.mark.parametrize("d", [2, 1024])
 @pytest.mark.parametrize("sums", [False, True])
 def test_strands_are_all_points_in_equal_shares(n: int, d: int, sums: bool) -> None:
-    parts = plan.strands(n, d, 64, sums=sums)
+    parts = plan.strands(n, d, 64, 4, sums=sums)
     assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
     assert parts[-1].stop == n
     assert len(parts) < plan.ENOUGH or len(parts) % plan.EQUAL == 0

@@ -51,7 +51,7 @@ def make_plan(
     return Plan(n, d, k, rows, block, columns)
 
 
-# Multiplications and additions of a strand, 50 to 100 us: what it takes to wake a thread for it.
+# Multiplications and additions of a strand in float32, 50 to 100 us: what it takes to wake a thread for it.
 STRAND = 1 << 22
 # The same below which all is one strand: 200 to 300 us, which is what it takes Python to hand out the strands
 # of a step, put together what they yield and see to the bounds; see `_kernels/ahead.py`.
@@ -71,14 +71,14 @@ STRAND_BUDGET = 32 << 20
 
 
 @lru_cache(maxsize=256)
-def strands(n: int, d: int, k: int, sums: bool = False) -> tuple[slice, ...]:
-    """Cut n points into shares that are worked on side by side.
+def strands(n: int, d: int, k: int, itemsize: int, sums: bool = False) -> tuple[slice, ...]:
+    """Cut n points, in numbers of `itemsize` bytes, into shares that are worked on side by side.
 
     For `sums` each has a table of (k, d + 2) to itself, and all of them are added up in the end: no more than
     fit into the budget, and for which that is little beside adding up the points. Unless that leaves too few
     to keep all cores busy, there are no more for labels either, so that both are done in one go.
     """
-    work = n * (k * (d + 4) + 64)
+    work = n * (k * (d + 4) + 64) * itemsize // 4
     count = max(1, min(STRANDS, n, work // STRAND)) if work > ALONE else 1
     tables = max(1, min(count, STRAND_BUDGET // (8 * k * (d + 2)), n // (16 * k)))
     if sums or tables >= ENOUGH:
@@ -115,7 +115,7 @@ def pruning_pays(n: int, d: int, k: int, itemsize: int, share: float) -> bool:
     and some to bring it there; to move its bounds takes 16, and to see how the centroids moved about 100,000
     for a start. What is one strand alone is scanned sooner than that.
     """
-    if len(strands(n, d, k)) == 1:
+    if len(strands(n, d, k, itemsize)) == 1:
         return False
     scan = itemsize / 4 * (k * (d + 5) / 32 + d / 4)
     return n * (scan * (1 - share) - 16) > 100_000 + k * scan

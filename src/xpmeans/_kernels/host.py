@@ -144,7 +144,7 @@ class Host:
     ) -> Run | None:
         """Take steps in one go if a thread is enough for them; then bounds are not worth while either."""
         (n, d), k, last, dtype = state.x.shape, centroids.shape[0], state.last, state.shift.dtype
-        if len(strands(n, d, k)) > 1:
+        if len(strands(n, d, k, dtype.itemsize)) > 1:
             return None
         book = _book(centroids, state)
         if book.repeats:
@@ -180,7 +180,7 @@ class Host:
         labels, plain = _labels(state, centroids)
         found = np.empty(labels.shape[0])
         squares = compiled(walk.squares, state.shift.dtype.char)
-        parts = strands(*state.x.shape, 1)
+        parts = strands(*state.x.shape, 1, state.shift.itemsize)
 
         def work(i: int) -> None:
             squares(state.points(parts[i]), labels[parts[i]], plain, found[parts[i]])
@@ -192,7 +192,7 @@ class Host:
         """Labels, the weighted sum of the squared distances, and how many points each centroid has."""
         labels, plain = _labels(state, centroids)
         (n, d), k = state.x.shape, plain.shape[0]
-        parts = strands(n, d, k, sums=True)
+        parts = strands(n, d, k, state.shift.itemsize, sums=True)
         sizes, inertia = [np.zeros(k, np.int64) for _ in parts], np.zeros(len(parts))
         judge = compiled(walk.judge, state.shift.dtype.char)
 
@@ -234,7 +234,7 @@ def _pass(state: State, book: Book, last: Last | None, sums: bool = True) -> tup
     parts = np.empty((0, 0, d + 2))
     if last is None:
         if sums:
-            parts = np.zeros((len(strands(n, d, k, sums=True)), k, d + 2))
+            parts = np.zeros((len(strands(n, d, k, dtype.itemsize, sums=True)), k, d + 2))
         before, labels = _room(n), _room(n)  # one is the other's in the next step
         size = n if sums and pruning_pays(n, d, k, dtype.itemsize, 0.0) else 0
         upper, lower = np.empty(size, dtype), np.empty(size, dtype)
@@ -265,7 +265,7 @@ def _walk(
 ) -> int:
     """Let the threads walk over all strands, and add up what the sums change by; how many points changed."""
     (n, d), k = state.x.shape, book.plain.shape[0]
-    ends = [strand.stop for strand in strands(n, d, k)]
+    ends = [strand.stop for strand in strands(n, d, k, state.shift.itemsize)]
     together = len(parts) == len(ends)
     deltas = parts if together else np.empty((len(ends), 0, d + 2))
     n_changed = np.zeros(len(ends), np.int64)
@@ -324,13 +324,13 @@ def _drift(state: State, book: Book, last: Last) -> tuple[Any, Any, int]:
     n, (k, d) = state.x.shape[0], book.plain.shape
     near, gaps, outside = last.near, np.zeros(k), np.zeros(k)
     if near.size:
-        find, parts = compiled(books.neighbours, "d"), strands(k, d, k)
+        find, count = compiled(books.neighbours, "d"), min(k, 1 + k * k * d // MANY)
 
         def work(i: int) -> None:
             spare = np.empty(k + -k % (BYTES // 8)), np.empty(near.shape[1])
-            find(book.exact, book.plain, parts[i].start, parts[i].stop, near, gaps, outside, *spare)
+            find(book.exact, book.plain, k * i // count, k * (i + 1) // count, near, gaps, outside, *spare)
 
-        threads.run(work, len(parts))
+        threads.run(work, count)
     drift, step = np.empty((k, 4), state.shift.dtype), -(-n // SAMPLE)
     farthest, share, inside = compiled(books.drifts, drift.dtype.char)(
         *(book.plain, last.book.plain, near, gaps, outside),
@@ -357,7 +357,7 @@ def _add_up(parts: Any, totals: Any) -> None:
 def _sums(state: State, before: Any, labels: Any, parts: Any) -> Any:
     """The tables `parts`, with what the sums change by when points move from some clusters to others."""
     (n, d), k = state.x.shape, parts.shape[1]
-    rows = strands(n, d, k, sums=True)
+    rows = strands(n, d, k, state.shift.itemsize, sums=True)
     sum_up = compiled(walk.sum_up, state.shift.dtype.char)
 
     def work(i: int) -> None:

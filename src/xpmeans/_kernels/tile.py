@@ -42,6 +42,8 @@ QUAD = 4
 IN_QUADS = 12
 # Columns of a tile. 16 KiB stay in the first-level cache, beside the centroids' columns.
 COLUMNS = 128
+# Bytes of a cache line.
+LINE = 64
 
 
 @jitted(inline="always")
@@ -191,15 +193,22 @@ def scan(
             if d >= COLUMNS:  # rows come from many pages then, more than the hardware looks ahead in
                 ahead, column = (first, end) if end < d else (first + 2 * lanes, 0)
                 for t in range(ahead, ahead + 2 * lanes):
-                    for j in range(column, min(column + COLUMNS, d), lanes):
+                    for j in range(column, min(column + COLUMNS, d), LINE // x.itemsize):
                         prefetch(x, rows[t], j)
-            part0, part1 = zero, zero
-            for j in range(end - begin):
-                x0, x1 = load(tile, 2 * lanes * j), load(tile, (2 * j + 1) * lanes)
-                part0, part1 = times_plus(x0, x0, part0), times_plus(x1, x1, part1)
-            square0, square1 = plus(square0, part0), plus(square1, part1)
-            store(tile, 2 * lanes * (end - begin), square0)
-            store(tile, (2 * (end - begin) + 1) * lanes, square1)
+            even0, even1, odd0, odd1 = zero, zero, zero, zero  # each waits four cycles for its last term
+            place, size = 0, 2 * lanes * (end - begin)
+            while place + 4 * lanes <= size:
+                x0, x1 = load(tile, place), load(tile, place + lanes)
+                even0, even1 = times_plus(x0, x0, even0), times_plus(x1, x1, even1)
+                x0, x1 = load(tile, place + 2 * lanes), load(tile, place + 3 * lanes)
+                odd0, odd1 = times_plus(x0, x0, odd0), times_plus(x1, x1, odd1)
+                place += 4 * lanes
+            if place < size:
+                x0, x1 = load(tile, place), load(tile, place + lanes)
+                even0, even1 = times_plus(x0, x0, even0), times_plus(x1, x1, even1)
+            square0, square1 = plus(square0, plus(even0, odd0)), plus(square1, plus(even1, odd1))
+            store(tile, size, square0)
+            store(tile, size + lanes, square1)
         for quad in range(from_quad, to_quad):
             if begin == 0:
                 s00 = s01 = splat(half_squares[4 * quad])
