@@ -229,40 +229,59 @@ def turn(_, table, rows, first, column, shift, tile, start, step):
     """Write as many columns as there are lanes, of as many rows and less `shift`, each as a vector to `tile`.
 
     `rows` are int32, from `first` on; vectors lie `step` numbers apart, from `start` on. The numbers of a row
-    lie side by side, with as many as there are lanes from `column` on. A square is turned over by exchanging
-    its quarters, then the quarters of these, and so on, all in registers.
+    lie side by side, with as many as there are lanes from `column` on. They are read by 16 bytes, which go to
+    their part of a register on the way, and only these small squares are turned over there, by perfect
+    shuffles: the first half of the rows is dealt with the second, as often as it takes.
     """
     kind = Vector(table.dtype)
 
     def generate(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         stride = builder.extract_value(array.strides, 0)
-        vector = context.get_value_type(kind)
         itemsize = table.dtype.bitwidth // 8
+        width, element = 16 // itemsize, context.get_value_type(table.dtype)
+
+        def read(base, number):
+            """Numbers of a row, or of the shift, as many as 16 bytes hold."""
+            place = builder.gep(base, [ir.IntType(64)(number * itemsize)])
+            narrow = ir.VectorType(element, width)
+            return builder.load(builder.bitcast(place, narrow.as_pointer()), align=itemsize)
+
+        def joined(parts):
+            while len(parts) > 1:
+                parts = [_joined(builder, *pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+            return parts[0]
+
         numbers = context.make_array(signature.args[1])(context, builder, arguments[1]).data
         offset = builder.mul(arguments[3], ir.IntType(64)(itemsize))
         base = builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [offset])
         moved = context.make_array(signature.args[4])(context, builder, arguments[4]).data
-        moved = builder.bitcast(builder.gep(moved, [arguments[3]]), vector.as_pointer())
-        moved = builder.load(moved, align=itemsize)
-        square = []
+        moved = builder.gep(builder.bitcast(moved, ir.IntType(8).as_pointer()), [offset])
+        bases = []
         for lane in range(kind.lanes):
             place = builder.add(arguments[2], ir.IntType(64)(lane))
             row = builder.sext(builder.load(builder.gep(numbers, [place])), ir.IntType(64))
-            address = builder.bitcast(builder.gep(base, [builder.mul(row, stride)]), vector.as_pointer())
-            square.append(builder.fsub(builder.load(address, align=itemsize), moved))
-        size = kind.lanes // 2
-        while size:
-            low = [at - size + kind.lanes if at & size else at for at in range(kind.lanes)]
-            high = [at + kind.lanes if at & size else at + size for at in range(kind.lanes)]
-            for i in (i for i in range(kind.lanes) if not i & size):
-                pair = square[i], square[i + size]
-                square[i], square[i + size] = (_shuffled(builder, *pair, picks) for picks in (low, high))
-            size //= 2
+            bases.append(builder.gep(base, [builder.mul(row, stride)]))
+        starts = range(0, kind.lanes, width)
+        columns = []
+        for first_column in starts:
+            shifts = joined([read(moved, first_column)] * len(starts))
+            square = [joined([read(bases[at + i], first_column) for at in starts]) for i in range(width)]
+            square = [builder.fsub(part, shifts) for part in square]
+            for _ in range(width.bit_length() - 1):
+                dealt = []
+                for pair in zip(square[: width // 2], square[width // 2 :], strict=True):
+                    for half in (0, width // 2):
+                        picks = [
+                            at + half + i // 2 + i % 2 * kind.lanes for at in starts for i in range(width)
+                        ]
+                        dealt.append(_shuffled(builder, *pair, picks))
+                square = dealt
+            columns += square
         data = context.make_array(signature.args[5])(context, builder, arguments[5]).data
-        for lane, column in enumerate(square):
+        for lane, column in enumerate(columns):
             place = builder.add(arguments[6], builder.mul(arguments[7], ir.IntType(64)(lane)))
-            target = builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
+            target = builder.bitcast(builder.gep(data, [place]), column.type.as_pointer())
             builder.store(column, target, align=itemsize)
         return context.get_dummy_value()
 
