@@ -24,7 +24,7 @@ from benchmarks.peers import EXACT, MODULES, Run, inertia, missing, xpmeans
 
 # Seconds of a run beyond which it is not repeated, and those that its repeats may take, four at least.
 LONG = 2.0
-ENOUGH = 0.2
+ENOUGH = 1.0
 # Multiplications beyond which the slowest sit out.
 MUCH = 3e9
 # Points of a run that loads and compiles what is needed.

@@ -208,8 +208,7 @@ def load_columns(_, table, rows, first, column, count):
                 builder.bitcast(address, narrow.as_pointer()), align=table.dtype.bitwidth // 8
             )
             parts.append(_shuffled(builder, part, part, [min(j, width - 1) for j in range(4)]))
-        while len(parts) > 4:  # rows side by side, until four vectors hold all
-            parts = [_joined(builder, *pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+        parts = _joined(builder, parts, 4)
         half = kind.lanes // 2
         columns = []
         for j in (0, 2):
@@ -230,8 +229,7 @@ def turn(_, table, rows, first, column, shift, tile, start, step):
 
     `rows` are int32, from `first` on; vectors lie `step` numbers apart, from `start` on. The numbers of a row
     lie side by side, with as many as there are lanes from `column` on. They are read by 16 bytes, which go to
-    their part of a register on the way, and only these small squares are turned over there, by perfect
-    shuffles: the first half of the rows is dealt with the second, as often as it takes.
+    their part of a register on the way, so that only small squares are left to be turned over there.
     """
     kind = Vector(table.dtype)
 
@@ -247,11 +245,6 @@ def turn(_, table, rows, first, column, shift, tile, start, step):
             narrow = ir.VectorType(element, width)
             return builder.load(builder.bitcast(place, narrow.as_pointer()), align=itemsize)
 
-        def joined(parts):
-            while len(parts) > 1:
-                parts = [_joined(builder, *pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
-            return parts[0]
-
         numbers = context.make_array(signature.args[1])(context, builder, arguments[1]).data
         offset = builder.mul(arguments[3], ir.IntType(64)(itemsize))
         base = builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [offset])
@@ -264,20 +257,13 @@ def turn(_, table, rows, first, column, shift, tile, start, step):
             bases.append(builder.gep(base, [builder.mul(row, stride)]))
         starts = range(0, kind.lanes, width)
         columns = []
-        for first_column in starts:
-            shifts = joined([read(moved, first_column)] * len(starts))
-            square = [joined([read(bases[at + i], first_column) for at in starts]) for i in range(width)]
-            square = [builder.fsub(part, shifts) for part in square]
-            for _ in range(width.bit_length() - 1):
-                dealt = []
-                for pair in zip(square[: width // 2], square[width // 2 :], strict=True):
-                    for half in (0, width // 2):
-                        picks = [
-                            at + half + i // 2 + i % 2 * kind.lanes for at in starts for i in range(width)
-                        ]
-                        dealt.append(_shuffled(builder, *pair, picks))
-                square = dealt
-            columns += square
+        for number in starts:
+            (shifts,) = _joined(builder, [read(moved, number)] * len(starts), 1)
+            square = []
+            for i in range(width):
+                (part,) = _joined(builder, [read(bases[at + i], number) for at in starts], 1)
+                square.append(builder.fsub(part, shifts))
+            columns += _turned(builder, square)
         data = context.make_array(signature.args[5])(context, builder, arguments[5]).data
         for lane, column in enumerate(columns):
             place = builder.add(arguments[6], builder.mul(arguments[7], ir.IntType(64)(lane)))
@@ -336,9 +322,30 @@ def _shuffled(builder, a, b, picks):
     return builder.shuffle_vector(a, b, mask)
 
 
-def _joined(builder, a, b):
-    """Two vectors side by side."""
-    return _shuffled(builder, a, b, list(range(2 * a.type.count)))
+def _joined(builder, vectors, count):
+    """Neighbouring vectors side by side, until there are so many left."""
+    while len(vectors) > count:
+        mask = list(range(2 * vectors[0].type.count))
+        vectors = [_shuffled(builder, *pair, mask) for pair in zip(vectors[::2], vectors[1::2], strict=True)]
+    return vectors
+
+
+def _turned(builder, square):
+    """Squares side by side, each as high as there are vectors, turned over by perfect shuffles.
+
+    The first half of the vectors is dealt with the second, as often as it takes.
+    """
+    size, lanes = len(square), square[0].type.count
+    for _ in range(size.bit_length() - 1):
+        dealt = []
+        for pair in zip(square[: size // 2], square[size // 2 :], strict=True):
+            for half in (0, size // 2):
+                picks = [
+                    at + half + i // 2 + i % 2 * lanes for at in range(0, lanes, size) for i in range(size)
+                ]
+                dealt.append(_shuffled(builder, *pair, picks))
+        square = dealt
+    return square
 
 
 def _lanewise(kind, count, build):
