@@ -317,3 +317,18 @@ def test_plan_keeps_to_its_budget(n: int, d: int, k: int, budget: int) -> None:
     assert plan.rows == 1 or plan.rows * (k * 9 + d * 16) <= budget
     rows = make_plan(n, d, k, 4, budget, 8).rows  # an accelerator's, which tells candidates apart in float64
     assert rows == 1 or rows * (k * 13 + d * 16) <= budget
+
+
+@pytest.mark.parametrize("library", ["torch", "jax.numpy"])
+def test_host_arrays_of_other_libraries_are_served(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    xp = pytest.importorskip(library)
+    x = blobs(20_000, 3, 5).astype("float32")
+    expected = xpmeans.kmeans(x, 5, rng=0)
+    monkeypatch.setattr(Reference, "step", None)
+    monkeypatch.setattr(BruteForce, "step", None)
+    data = xp.asarray(x)
+    result = xpmeans.kmeans(data, 5, rng=0)
+    assert type(result.centroids) is type(data)
+    np.testing.assert_array_equal(np.asarray(result.labels), expected.labels)
+    np.testing.assert_array_equal(np.asarray(result.centroids), expected.centroids)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpmeans._core import threads
-from xpmeans._core.plan import Plan, neighbours, pruning_pays, shares, strands, windows_pay
+from xpmeans._core.plan import STRANDS, Plan, neighbours, pruning_pays, shares, strands, windows_pay
 from xpmeans._core.precision import Precision
 from xpmeans._kernels import Run, Step, ahead, books, walk
 from xpmeans._kernels.compiled import address, compiled
@@ -37,6 +37,8 @@ AT_ONCE = 256
 KEPT = 4 << 20
 # Numbers that one thread adds up in 400 us.
 MANY = 1 << 19
+# Differences of two centroids, a column each, that one thread looks at in 100 to 400 us.
+PAIRS = 1 << 21
 # Points whose mean is the shift: it only has to lie somewhere among them.
 MIDST = 128
 # Points whose bounds tell how many a step would look at.
@@ -180,7 +182,7 @@ class Host:
         labels, plain = _labels(state, centroids)
         found = np.empty(labels.shape[0])
         squares = compiled(walk.squares, state.shift.dtype.char)
-        parts = strands(*state.x.shape, 1, state.shift.itemsize)
+        parts = strands(*state.x.shape, 1, 4)  # in float64, whatever the points are
 
         def work(i: int) -> None:
             squares(state.points(parts[i]), labels[parts[i]], plain, found[parts[i]])
@@ -192,7 +194,7 @@ class Host:
         """Labels, the weighted sum of the squared distances, and how many points each centroid has."""
         labels, plain = _labels(state, centroids)
         (n, d), k = state.x.shape, plain.shape[0]
-        parts = strands(n, d, k, state.shift.itemsize, sums=True)
+        parts = strands(n, d, k, 4, sums=True)  # in float64, whatever the points are
         sizes, inertia = [np.zeros(k, np.int64) for _ in parts], np.zeros(len(parts))
         judge = compiled(walk.judge, state.shift.dtype.char)
 
@@ -324,7 +326,7 @@ def _drift(state: State, book: Book, last: Last) -> tuple[Any, Any, int]:
     n, (k, d) = state.x.shape[0], book.plain.shape
     near, gaps, outside = last.near, np.zeros(k), np.zeros(k)
     if near.size:
-        find, count = compiled(books.neighbours, "d"), min(k, 1 + k * k * d // MANY)
+        find, count = compiled(books.neighbours, "d"), min(k, STRANDS, 1 + k * k * (d + 8) // PAIRS)
 
         def work(i: int) -> None:
             spare = np.empty(k + -k % (BYTES // 8)), np.empty(near.shape[1])

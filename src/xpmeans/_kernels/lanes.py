@@ -258,7 +258,8 @@ def turn(_, table, rows, first, column, shift, tile, start, step):
         starts = range(0, kind.lanes, width)
         columns = []
         for number in starts:
-            (shifts,) = _joined(builder, [read(moved, number)] * len(starts), 1)
+            part = read(moved, number)
+            shifts = _shuffled(builder, part, part, [*range(width)] * len(starts))
             square = []
             for i in range(width):
                 (part,) = _joined(builder, [read(bases[at + i], number) for at in starts], 1)

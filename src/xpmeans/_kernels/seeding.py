@@ -85,7 +85,7 @@ class _Points:
 def plus_plus(x: Any, mass: Any, uniforms: Any, tie: float) -> Any:
     """Row numbers (k,), chosen as `initial.plus_plus` chooses them; `mass` is not all zero."""
     k, n_candidates = uniforms.shape
-    points = _Points(x, mass, k, strands(*x.shape, n_candidates, dtype_of(x).itemsize))
+    points = _Points(x, mass, k, strands(*x.shape, n_candidates, 4))  # in float64, whatever the points are
     points.left[:] = np.inf
     chosen = np.empty(k, np.int64)
     chosen[0] = points.draw(uniforms[0, :1])[0]
