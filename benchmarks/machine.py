@@ -37,7 +37,7 @@ def best(functions: list[Callable[[], object]], repeats: int, number: int = 1) -
 def product_rate(dtype: str) -> float:
     """Multiplications and additions a second in NumPy's product of two large square matrices."""
     a = np.ones((2048, 2048), dtype)
-    (seconds,) = best([lambda: a @ a], 5)
+    (seconds,) = best([lambda: a @ a], 40)  # some seconds, to find a moment when the machine is not busy
     return 2048**3 / seconds
 
 
