@@ -1,12 +1,10 @@
 """K-means and vector quantization for every Python array library."""
 
-from importlib.metadata import version
 from typing import Any
 
 from xpmeans._dispatch import array_api
 from xpmeans.capabilities import Capabilities, UnsupportedBackendError, capabilities
 
-__version__ = version("xpmeans")
 _FUNCTIONS = ("KMeansResult", "assign", "kmeans", "kmeans_plusplus")
 _ESTIMATORS = ("KMeans", "MiniBatchKMeans")
 __all__ = [
@@ -22,6 +20,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # what follows is loaded when first used
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("xpmeans")
     if name == "vq":
         import xpmeans.vq
 

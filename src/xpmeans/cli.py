@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Where each library's `asarray` and `__array_namespace_info__` live.
 _NAMESPACES = {
-    "numpy": "array_api_compat.numpy",
+    "numpy": "numpy",
     "cupy": "array_api_compat.cupy",
     "torch": "array_api_compat.torch",
     "jax": "jax.numpy",

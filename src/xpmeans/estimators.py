@@ -470,6 +470,6 @@ def _fitted_on(block: Any, weights: Any, model: MiniBatchKMeans) -> MiniBatchKMe
     asked, model.compute_labels = model.compute_labels, False
     model._bring(user.xp, user.device)
     model.partial_fit(block, sample_weight=weights)
-    model._bring(compat.array_namespace(np.empty(0)))
+    model._bring(np)
     model.compute_labels = asked
     return model
