@@ -51,7 +51,8 @@ def means(totals, lacks, single, centroids, moved):
         for j in range(d):
             mean = (totals[i, j] + lacks[i, j]) / count
             moved[i, j] = np.float64(np.float32(mean)) if single else mean
-            total += (moved[i, j] - centroids[i, j]) ** 2
+            difference = moved[i, j] - centroids[i, j]
+            total += difference * difference
     return total
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from xpmeans._kernels.lanes import (
     BYTES,
+    epsilon_of,
     jitted,
     load,
     minus,
@@ -91,7 +92,7 @@ def neighbours(exact, centroids, first, last, near, gaps, outside, squares, insi
     lanes = BYTES // 8
     d, n_near = centroids.shape[1], near.shape[1]
     spare = scratch(squares, 1)
-    inward = 1 - (d + 8) * np.finfo(np.float64).eps
+    inward = 1 - (d + 8) * epsilon_of(squares)
     for i in range(first, last):
         for group in range(squares.size // lanes):
             even, odd = splat(0.0), splat(0.0)  # two sums, for each waits four cycles for its last term
@@ -136,13 +137,14 @@ def drifts(new, old, near, gaps, outside, sample, keys, upper, lower, labels, st
     is room in `moved` for a number for each.
     """
     dtype = drift.dtype.type
-    outward = 1 + 4 * np.float64(np.finfo(drift.dtype).eps)
-    inward = 1 - 4 * np.float64(np.finfo(drift.dtype).eps)
+    outward = 1 + 4 * np.float64(epsilon_of(drift))
+    inward = 1 - 4 * np.float64(epsilon_of(drift))
     k, d = new.shape
     for i in range(k):
         total = 0.0
         for j in range(d):
-            total += (new[i, j] - old[i, j]) ** 2
+            difference = new[i, j] - old[i, j]
+            total += difference * difference
         moved[i] = np.sqrt(total) * outward
     farthest = dtype(moved[highest(moved)] * outward)
     for i in range(k):

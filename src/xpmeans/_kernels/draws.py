@@ -53,7 +53,8 @@ def safe_from(book, centroids, safe):
         for t in range(safe.shape[1]):
             total = 0.0 if t < k else np.inf
             for j in range(d if t < k else 0):
-                total += (centroids[i, j] - book[t, j]) ** 2
+                difference = centroids[i, j] - book[t, j]
+                total += difference * difference
             safe[i, t] = total * (0.25 * (1 - 1e-12))
 
 

@@ -26,8 +26,8 @@ from xpmeans._core.plan import STRANDS, Plan, neighbours, pruning_pays, shares, 
 from xpmeans._core.precision import Precision
 from xpmeans._kernels import Run, Step, ahead, books, walk
 from xpmeans._kernels.compiled import address, compiled
-from xpmeans._kernels.lanes import BYTES
-from xpmeans._kernels.tile import BLOCK_VECTORS, COLUMNS, QUAD
+from xpmeans._kernels.lanes import BYTES, REGISTERS
+from xpmeans._kernels.tile import COLUMNS, QUAD
 
 # Steps until the sums are made afresh.
 AGE = 32
@@ -156,7 +156,7 @@ class Host:
         tables[0], bounds, drift, age = book.plain, np.empty(0, dtype), np.empty((0, 4), dtype), -1
         if last is not None:
             labels[0], sums[0], age = last.labels, last.totals, last.age
-        block = BLOCK_VECTORS * BYTES // dtype.itemsize
+        block = REGISTERS * BYTES // dtype.itemsize
         kept = d < COLUMNS + 4 and n * (d + 1) * dtype.itemsize <= KEPT
         tiles = np.empty((-(-n // block), block * (d + 1)) if kept else (0, 0), dtype)
         functions = (walk.walk, dtype), (books.prepare, dtype), (walk.add_up, "d"), (walk.sum_up, dtype)
@@ -296,7 +296,7 @@ def _walk(
 def _partial(book: Book, dtype: Any) -> Any:
     """Room for the scores of a tile where its columns come in several goes."""
     several = book.plain.shape[1] >= COLUMNS + 4
-    return np.empty(BLOCK_VECTORS * BYTES // dtype.itemsize * book.half_squares.size if several else 0, dtype)
+    return np.empty(REGISTERS * BYTES // dtype.itemsize * book.half_squares.size if several else 0, dtype)
 
 
 def _book(centroids: Any, state: State) -> Book:

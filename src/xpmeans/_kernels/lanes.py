@@ -6,6 +6,7 @@ The scan needs a loop inside (over columns) and its sums in registers, so it say
 The operations work on values of one type, for use in compiled code only.
 """
 
+import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
@@ -13,10 +14,15 @@ from numba.core import cgutils
 from numba.core.options import DefaultOptions
 from numba.extending import intrinsic, models, register_model
 from numba.np.arrayobj import populate_array
+from numba.np.numpy_support import as_dtype
 
 # Size of a vector: that of AVX-512's registers where they are, else of AVX2's, or two of NEON's or SSE's.
 # Eight sums fit into the sixteen or thirty-two registers that there are.
 BYTES = 64 if get_host_cpu_features().get("avx512f") else 32
+
+# Registers of a vector with a lane for each point of a tile: four such sums, of as many centroids, keep two
+# units busy that multiply and add, with results four cycles later, and they leave registers free on AVX2.
+REGISTERS = 2
 
 # An option of Numba's own, without which the code would be right, and slow.
 UNCOUNTED = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
@@ -44,12 +50,12 @@ def jitted(*signatures, **options):
 
 
 class Vector(types.Type):
-    """Numba's type of a vector of float32 or float64."""
+    """Numba's type of a vector of float32 or float64, in one register or several."""
 
-    def __init__(self, dtype):
+    def __init__(self, dtype, registers=1):
         self.dtype = dtype
-        self.lanes = BYTES * 8 // dtype.bitwidth
-        super().__init__(name=f"Vector({dtype})")
+        self.lanes = registers * BYTES * 8 // dtype.bitwidth
+        super().__init__(name=f"Vector({dtype}, {registers})")
 
 
 @register_model(Vector)
@@ -76,9 +82,41 @@ def scratch(_, like, count):
 
 
 @intrinsic
+def epsilon_of(_, array):
+    """The epsilon of an array's dtype; `np.finfo` takes 0.3 s to compile."""
+    return _constant(array, "eps")
+
+
+@intrinsic
+def tiny_of(_, array):
+    """The least normal number of an array's dtype."""
+    return _constant(array, "tiny")
+
+
+def _constant(array, name):
+    """What `intrinsic` asks for, of a number that NumPy knows of a dtype."""
+    number = float(getattr(np.finfo(as_dtype(array.dtype)), name))
+
+    def generate(context, _builder, _signature, _arguments):
+        return context.get_constant(array.dtype, number)
+
+    return array.dtype(array), generate
+
+
+@intrinsic
 def load(_, array, start):
     """Numbers from a one-dimensional contiguous array."""
-    kind = Vector(array.dtype)
+    return _loading(Vector(array.dtype), array)
+
+
+@intrinsic
+def load_tile(_, array, start):
+    """The same for all points of a tile."""
+    return _loading(Vector(array.dtype, REGISTERS), array)
+
+
+def _loading(kind, array):
+    """What `intrinsic` asks for, of a vector from an array."""
 
     def generate(context, builder, signature, arguments):
         place = _place(context, builder, signature, arguments, context.get_value_type(kind))
@@ -104,13 +142,33 @@ def splat(_, number):
     """One number in every lane."""
     kind = Vector(number)
 
-    def generate(context, builder, signature, arguments):
-        undefined = ir.Constant(context.get_value_type(kind), ir.Undefined)
-        index = ir.IntType(32)
-        first = builder.insert_element(undefined, arguments[0], index(0))
-        return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(index, kind.lanes), None))
+    def generate(_context, builder, _signature, arguments):
+        return spread_over(builder, arguments[0], kind.lanes)
 
     return kind(number), generate
+
+
+@intrinsic
+def splat_tile(_, number):
+    """The same for all points of a tile."""
+    kind = Vector(number, REGISTERS)
+
+    def generate(_context, builder, _signature, arguments):
+        return spread_over(builder, arguments[0], kind.lanes)
+
+    return kind(number), generate
+
+
+@intrinsic
+def spread(_, array, place):
+    """A number from a one-dimensional contiguous array, for all points of a tile."""
+    kind = Vector(array.dtype, REGISTERS)
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        return spread_over(builder, builder.load(builder.gep(data, [arguments[1]])), kind.lanes)
+
+    return kind(array, types.intp), generate
 
 
 @intrinsic
@@ -182,99 +240,6 @@ def lowest_bit(_, bits):
     return types.int64(types.int64), generate
 
 
-@intrinsic(prefer_literal=True)
-def load_columns(_, table, rows, first, column, count):
-    """Up to four neighbouring columns of as many rows as there are lanes, each column a vector.
-
-    `table` has two dimensions, and the numbers of a row lie side by side; `rows` are int32, from `first` on.
-    Each row is read at once, no number beyond it, and the vectors come about by shuffles, in registers.
-    """
-    kind, width = Vector(table.dtype), count.literal_value
-
-    def generate(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        stride = builder.extract_value(array.strides, 0)
-        element = context.get_value_type(table.dtype)
-        numbers = context.make_array(signature.args[1])(context, builder, arguments[1]).data
-        offset = builder.mul(arguments[3], ir.IntType(64)(table.dtype.bitwidth // 8))
-        base = builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [offset])
-        parts = []
-        for lane in range(kind.lanes):
-            place = builder.add(arguments[2], ir.IntType(64)(lane))
-            row = builder.sext(builder.load(builder.gep(numbers, [place])), ir.IntType(64))
-            address = builder.gep(base, [builder.mul(row, stride)])
-            narrow = ir.VectorType(element, width)
-            part = builder.load(
-                builder.bitcast(address, narrow.as_pointer()), align=table.dtype.bitwidth // 8
-            )
-            parts.append(_shuffled(builder, part, part, [min(j, width - 1) for j in range(4)]))
-        parts = _joined(builder, parts, 4)
-        half = kind.lanes // 2
-        columns = []
-        for j in (0, 2):
-            picks = [4 * row + j for row in range(half)] + [4 * row + j + 1 for row in range(half)]
-            low, high = (_shuffled(builder, parts[i], parts[i + 1], picks) for i in (0, 2))
-            columns += [
-                _shuffled(builder, low, high, [*range(at, at + half), *range(2 * half + at, 3 * half + at)])
-                for at in (0, half)
-            ]
-        return context.make_tuple(builder, signature.return_type, columns)
-
-    return types.UniTuple(kind, 4)(table, rows, types.intp, types.intp, count), generate
-
-
-@intrinsic
-def turn(_, table, rows, first, column, shift, tile, start, step):
-    """Write as many columns as there are lanes, of as many rows and less `shift`, each as a vector to `tile`.
-
-    `rows` are int32, from `first` on; vectors lie `step` numbers apart, from `start` on. The numbers of a row
-    lie side by side, with as many as there are lanes from `column` on. They are read by 16 bytes, which go to
-    their part of a register on the way, so that only small squares are left to be turned over there.
-    """
-    kind = Vector(table.dtype)
-
-    def generate(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        stride = builder.extract_value(array.strides, 0)
-        itemsize = table.dtype.bitwidth // 8
-        width, element = 16 // itemsize, context.get_value_type(table.dtype)
-
-        def read(base, number):
-            """Numbers of a row, or of the shift, as many as 16 bytes hold."""
-            place = builder.gep(base, [ir.IntType(64)(number * itemsize)])
-            narrow = ir.VectorType(element, width)
-            return builder.load(builder.bitcast(place, narrow.as_pointer()), align=itemsize)
-
-        numbers = context.make_array(signature.args[1])(context, builder, arguments[1]).data
-        offset = builder.mul(arguments[3], ir.IntType(64)(itemsize))
-        base = builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [offset])
-        moved = context.make_array(signature.args[4])(context, builder, arguments[4]).data
-        moved = builder.gep(builder.bitcast(moved, ir.IntType(8).as_pointer()), [offset])
-        bases = []
-        for lane in range(kind.lanes):
-            place = builder.add(arguments[2], ir.IntType(64)(lane))
-            row = builder.sext(builder.load(builder.gep(numbers, [place])), ir.IntType(64))
-            bases.append(builder.gep(base, [builder.mul(row, stride)]))
-        starts = range(0, kind.lanes, width)
-        columns = []
-        for number in starts:
-            part = read(moved, number)
-            shifts = _shuffled(builder, part, part, [*range(width)] * len(starts))
-            square = []
-            for i in range(width):
-                (part,) = _joined(builder, [read(bases[at + i], number) for at in starts], 1)
-                square.append(builder.fsub(part, shifts))
-            columns += _turned(builder, square)
-        data = context.make_array(signature.args[5])(context, builder, arguments[5]).data
-        for lane, column in enumerate(columns):
-            place = builder.add(arguments[6], builder.mul(arguments[7], ir.IntType(64)(lane)))
-            target = builder.bitcast(builder.gep(data, [place]), column.type.as_pointer())
-            builder.store(column, target, align=itemsize)
-        return context.get_dummy_value()
-
-    return types.void(table, rows, types.intp, types.intp, shift, tile, types.intp, types.intp), generate
-
-
 @intrinsic
 def load_wide(_, table, row, column):
     """Neighbouring numbers of a row, as many as a vector of float64 has, in float64."""
@@ -317,36 +282,17 @@ def prefetch(_, table, row, column):
     return types.void(table, types.intp, types.intp), generate
 
 
-def _shuffled(builder, a, b, picks):
+def spread_over(builder, number, lanes):
+    """A vector of one number."""
+    first = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    first = builder.insert_element(first, number, ir.IntType(32)(0))
+    return shuffled(builder, first, first, [0] * lanes)
+
+
+def shuffled(builder, a, b, picks):
     """Numbers of two vectors, by their places when these lie side by side."""
     mask = ir.Constant(ir.VectorType(ir.IntType(32), len(picks)), picks)
     return builder.shuffle_vector(a, b, mask)
-
-
-def _joined(builder, vectors, count):
-    """Neighbouring vectors side by side, until there are so many left."""
-    while len(vectors) > count:
-        mask = list(range(2 * vectors[0].type.count))
-        vectors = [_shuffled(builder, *pair, mask) for pair in zip(vectors[::2], vectors[1::2], strict=True)]
-    return vectors
-
-
-def _turned(builder, square):
-    """Squares side by side, each as high as there are vectors, turned over by perfect shuffles.
-
-    The first half of the vectors is dealt with the second, as often as it takes.
-    """
-    size, lanes = len(square), square[0].type.count
-    for _ in range(size.bit_length() - 1):
-        dealt = []
-        for pair in zip(square[: size // 2], square[size // 2 :], strict=True):
-            for half in (0, size // 2):
-                picks = [
-                    at + half + i // 2 + i % 2 * lanes for at in range(0, lanes, size) for i in range(size)
-                ]
-                dealt.append(_shuffled(builder, *pair, picks))
-        square = dealt
-    return square
 
 
 def _lanewise(kind, count, build):

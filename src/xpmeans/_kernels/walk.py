@@ -2,14 +2,16 @@
 
 import numpy as np
 
+from xpmeans._kernels.columns import load_columns
 from xpmeans._kernels.lanes import (
     BYTES,
+    REGISTERS,
     copy,
     differ,
+    epsilon_of,
     jitted,
     larger,
     load,
-    load_columns,
     lowest_bit,
     minus,
     not_less,
@@ -21,16 +23,16 @@ from xpmeans._kernels.lanes import (
     times,
     where_less,
 )
-from xpmeans._kernels.tile import BLOCK_VECTORS, COLUMNS, QUAD, add, decide, scan, square_of
+from xpmeans._kernels.tile import COLUMNS, QUAD, add, decide, scan, square_of
 
 # Rows looked at together, so that those whose bounds leave them open can be packed into full tiles; and
 # numbers that these may have: half a MiB is still in the second-level cache when the sums are made.
 ROWS = 2048
 NUMBERS = 1 << 17
 # Vectors on the stack: a tile and its squares, what is found out about its points, rows, and counts of them.
-TILE_VECTORS = BLOCK_VECTORS * (COLUMNS + 5)
-FOUND_VECTORS = 3 * BLOCK_VECTORS
-ROW_VECTORS = 4 * ROWS // BYTES + 4 * BLOCK_VECTORS
+TILE_VECTORS = REGISTERS * (COLUMNS + 5)
+FOUND_VECTORS = 3 * REGISTERS
+ROW_VECTORS = 4 * ROWS // BYTES + 4 * REGISTERS
 COUNT_VECTORS = 1024 // BYTES
 # How many times as far as a point's own centroid the window into the others reaches.
 MARGIN = 1.5
@@ -56,12 +58,12 @@ def keep(upper, lower, before, drift, farthest, first, last, rows):
     The bounds of these stay as they are.
     """
     dtype, lanes = upper.dtype.type, BYTES // upper.itemsize
-    rounding = dtype(2) * np.finfo(upper.dtype).eps
+    rounding = dtype(2) * epsilon_of(upper)
     outward, inward = splat(dtype(dtype(1) + rounding)), splat(dtype(dtype(1) - rounding))
     most = splat(farthest)
     n_open = 0
     for i in range(first, last - lanes + 1, lanes):
-        moved, half_gap, nearby, outside = load_columns(drift, before, i, 0, 4)
+        moved, half_gap, nearby, outside = load_columns(drift, before, i, 0)
         old_high, old_low = load(upper, i), load(lower, i)
         high = times(plus(old_high, moved), outward)
         low = lowered(old_low, high, most, nearby, outside, inward)
@@ -83,7 +85,7 @@ def keep(upper, lower, before, drift, farthest, first, last, rows):
 def tighten(x, upper, lower, before, drift, farthest, centroids, n_kept, rows, spare):
     """Measure the distances from the own centroids; the rows that are still open, and how many."""
     dtype = upper.dtype.type
-    rounding = dtype(2) * np.finfo(upper.dtype).eps
+    rounding = dtype(2) * epsilon_of(upper)
     n_open = 0
     for t in range(n_kept):
         i = rows[t]
@@ -177,7 +179,7 @@ def window(x, axis, upper, keys, rows, first, last):
         key = np.float64(x[rows[t], axis])
         low, high, width = min(low, key), max(high, key), max(width, np.float64(upper[rows[t]]))
     width *= MARGIN
-    beyond = width + 4 * np.finfo(np.float64).eps * max(abs(low), abs(high))  # these edges are rounded
+    beyond = width + 4 * epsilon_of(keys) * max(abs(low), abs(high))  # these edges are rounded
     begin, end = place_of(keys, low - beyond), place_of(keys, high + beyond)
     while end < keys.size and keys[end] == high + beyond:  # those just as far count as well
         end += 1
@@ -204,10 +206,10 @@ def walk(
             before[i] = -1
     k, d = centroids.shape
     dtype = reach.dtype.type
-    rounding = dtype(4) * np.finfo(reach.dtype).eps
-    block = BLOCK_VECTORS * (BYTES // reach.itemsize)
+    rounding = dtype(4) * epsilon_of(reach)
+    block = REGISTERS * BYTES // reach.itemsize
     tile, found = scratch(reach, TILE_VECTORS), scratch(reach, FOUND_VECTORS)
-    numbers, places = scratch(labels, BLOCK_VECTORS), scratch(labels, BLOCK_VECTORS)
+    numbers = scratch(labels, REGISTERS)
     best, second, index = scratch(centroids, 1), scratch(centroids, 1), scratch(centroids, 1)
     rows, lined = scratch(labels, ROW_VECTORS), scratch(labels, ROW_VECTORS)
     counts = scratch(edges, COUNT_VECTORS)
@@ -238,7 +240,7 @@ def walk(
                 certain = scan(
                     x, rows, first, shift, book, half_squares, names, from_quad, to_quad, reach, bounded,
                     tiles[(start + first) // block] if tiles.size > 0 else tile, filled, partial, numbers,
-                    places, found,
+                    found,
                 )  # fmt: skip
                 if drift.size == 0 and last - first == block:
                     copy(numbers, 0, labels, start + first, block)
