@@ -4,6 +4,9 @@
 
 Each time in a fresh process, with an empty folder for what Numba keeps, and then with that folder filled. The
 call is `kmeans` with its defaults on 60,000 x 3 points in float32, k = 64: it seeds, iterates and assigns.
+
+Numba loads half of itself when it is imported, and the rest, with SciPy's linear algebra if that is there,
+when it first compiles something or finds it on disk. Both are counted as loading Numba.
 """
 
 import argparse
@@ -15,6 +18,13 @@ import tempfile
 
 from benchmarks.machine import destination, hardware
 
+# Processes of which the one with the shortest first call is shown.
+REPEATS = 3
+NOTE = (
+    f"The best of {REPEATS} processes each. Loading Numba is its import, and what it loads beside to compile "
+    "or find code, which the first call would do otherwise. The second call is the work alone."
+)
+
 CALL = """
 import json, sys, time
 import numpy as np
@@ -22,7 +32,9 @@ import xpmeans
 x = np.random.default_rng(0).random(({n}, 3)).astype("float32")
 begun = time.perf_counter()
 if {n} > 1000:
-    import numba
+    from numba.core.registry import cpu_target
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
 loaded = time.perf_counter()
 xpmeans.kmeans(x, {k}, rng=0)
 first = time.perf_counter()
@@ -35,7 +47,7 @@ print(json.dumps([loaded - begun, first - loaded, second - first, "numba" in sys
 def measured(n: int, k: int, folder: str) -> list[float]:
     """Seconds to load Numba, of the first call and of the second, and whether Numba was loaded."""
     code = CALL.format(n=n, k=k)
-    environment = {**os.environ, "NUMBA_CACHE_DIR": folder}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": folder, "PYTHONDONTWRITEBYTECODE": ""}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
@@ -57,10 +69,15 @@ def main() -> None:
         "|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory() as folder:
+        measured(100, 3, folder)  # bytecode of the package is on disk from now on, as pip leaves it
         for n, k, kept in ((60_000, 64, "no"), (60_000, 64, "yes"), (100, 3, "not needed")):
-            numba, first, second, loaded = measured(n, k, folder)
+            numba, first, second, loaded = min(
+                (measured(n, k, f"{folder}/{i if kept == 'no' else 0}") for i in range(REPEATS)),
+                key=lambda found: found[1],
+            )
             shown = f"{numba:.2f}" if loaded else "not loaded"
             lines.append(f"| {n:,} x 3, k = {k} | {kept} | {shown} | {first:.3f} | {second:.4f} |")
+    lines += ["", NOTE]
     print("\n".join(lines))
     if options.output:
         options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")

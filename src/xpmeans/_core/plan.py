@@ -113,13 +113,14 @@ def pruning_pays(n: int, d: int, k: int, itemsize: int, share: float) -> bool:
     """Whether bounds save work in a step that would still look at this share of the points.
 
     In cycles. To scan a point takes (d + 5) / 32 of them for each centroid in float32, twice that in float64,
-    and some to bring it there; to move its bounds takes 16, and to see how the centroids moved about 100,000
-    for a start. What is one strand alone is scanned sooner than that.
+    and some to bring it there; to move its bounds takes 16, to measure how far its own centroid is d / 2 if
+    they leave it open, and to see how the centroids moved about 100,000 for a start. What is one strand alone
+    is scanned sooner than that.
     """
     if len(strands(n, d, k, itemsize)) == 1:
         return False
-    scan = itemsize / 4 * (k * (d + 5) / 32 + d / 4)
-    return n * (scan * (1 - share) - 16) > 100_000 + k * scan
+    scan, measure = itemsize / 4 * (k * (d + 5) / 32 + d / 4), itemsize / 4 * d / 2
+    return n * (scan * (1 - share) - 16 - measure * share) > 100_000 + k * scan
 
 
 def windows_pay(k: int, share: float) -> bool:
