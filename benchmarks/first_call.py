@@ -18,11 +18,11 @@ import tempfile
 
 from benchmarks.machine import destination, hardware
 
-# Processes of which the one with the shortest first call is shown.
 REPEATS = 3
 NOTE = (
-    f"The best of {REPEATS} processes each. Loading Numba is its import, and what it loads beside to compile "
-    "or find code, which the first call would do otherwise. The second call is the work alone."
+    f"Of {REPEATS} processes each, the one with the shortest first call. Loading Numba is its import, and "
+    "what else it loads to compile or find code, which the first call would do. The second call is the work "
+    "alone."
 )
 
 CALL = """
@@ -69,7 +69,7 @@ def main() -> None:
         "|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        measured(100, 3, folder)  # bytecode of the package is on disk from now on, as pip leaves it
+        measured(60_000, 64, f"{folder}/bytecode")  # which is on disk from now on, as pip leaves it
         for n, k, kept in ((60_000, 64, "no"), (60_000, 64, "yes"), (100, 3, "not needed")):
             numba, first, second, loaded = min(
                 (measured(n, k, f"{folder}/{i if kept == 'no' else 0}") for i in range(REPEATS)),

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import array_api_compat
 import numpy as np
 import pytest
 from conftest import LAYOUTS, blobs, nearest
@@ -29,8 +28,7 @@ from xpmeans._kernels.lanes import BYTES
 
 
 def bound(kernel: Any, x: np.ndarray) -> Any:
-    xp = array_api_compat.array_namespace(x)
-    return kernel(xp, "cpu", precision(xp, x.dtype, None))
+    return kernel(np, "cpu", precision(np, x.dtype, None))
 
 
 def side_by_side(
@@ -189,6 +187,14 @@ def test_what_takes_one_thread_as_long_as_python_is_one_strand() -> None:
     for n, itemsize, alone in ((1797, 4, True), (3000, 4, False), (900, 8, True), (1797, 8, False)):
         assert (len(plan.strands(n, 64, 100, itemsize)) == 1) == alone
         assert plan.pruning_pays(n, 64, 100, itemsize, 0.0) != alone
+
+
+def test_bounds_that_leave_most_open_are_not_moved() -> None:
+    """To measure a point's own centroid is an eighth of its scan here, and more than a fiftieth saves."""
+    for share, pays in ((0.0, True), (0.75, True), (0.9, False), (0.98, False)):
+        assert plan.pruning_pays(20_000, 1024, 64, 4, share) == pays
+    assert plan.pruning_pays(100_000, 3, 256, 4, 0.9, inside=0.2)
+    assert not plan.pruning_pays(100_000, 3, 256, 4, 0.9)
 
 
 @pytest.mark.parametrize("d", [131, 132, 260, 1024])

@@ -56,9 +56,18 @@ def test_importing_loads_no_array_library_but_numpy() -> None:
 
 
 def test_a_call_on_numpy_loads_no_other_library() -> None:
-    names = sorted(BACKENDS | PEERS)
+    names = sorted(BACKENDS | PEERS | {"array_api_compat.numpy"})  # which takes 0.1 s
     code = (
         "import sys, numpy, xpmeans; xpmeans.vq.kmeans2(numpy.arange(9.0), 2, rng=0);"
+        "xpmeans.kmeans(numpy.zeros((9, 1)), 1, rng=0);"
         f"print([n for n in {names} if n in sys.modules])"
     )
     assert run(code) == "[]"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_sorts_say_whether_they_are_stable(path: Path) -> None:
+    """NumPy's are not, unless they are told; those of the standard are."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("xp.sort", "xp.argsort"):
+            assert "stable" in {keyword.arg for keyword in node.keywords}, f"{path}:{node.lineno}"

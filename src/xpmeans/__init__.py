@@ -23,7 +23,7 @@ def __getattr__(name: str) -> Any:  # what follows is loaded when first used
     if name == "__version__":
         from importlib.metadata import version
 
-        return version("xpmeans")
+        return globals().setdefault(name, version("xpmeans"))
     if name == "vq":
         import xpmeans.vq
 

@@ -25,7 +25,7 @@ from xpmeans.capabilities import LIBRARIES, UnsupportedBackendError
 class Context:
     """What the inputs of one call are made of."""
 
-    xp: ModuleType  # array-api-compat namespace
+    xp: ModuleType  # NumPy, jax.numpy, or array-api-compat's namespace
     library: str  # "numpy", "cupy", "torch", "jax", "dask", "array_api_strict" or the package's name
     device: Any  # None for an array on several devices
     on_gpu: bool  # on any device but the library's CPU
@@ -310,7 +310,10 @@ def _agreed(contexts: dict[str, Context], free: set[str]) -> Context:
 
 @cache
 def _host() -> Context:
-    """NumPy's context. NumPy 2.2 follows the standard by itself; array-api-compat's takes 100 ms to load."""
+    """NumPy's context, with NumPy itself for a namespace; array-api-compat's takes 100 ms to load.
+
+    Its functions are those of the standard since 2.2. Of their defaults one differs: sorts are not stable.
+    """
     return Context(np, "numpy", "cpu", on_gpu=False, traced=False, lazy=False)
 
 

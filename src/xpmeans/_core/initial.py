@@ -54,7 +54,7 @@ def random(problem: Problem, mass: Any, uniforms: Any) -> Any:
     def step(i: Any, state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         chosen, starts, widths = state
         place = uniforms[i][None] * (ends[-1] - xp.sum(widths))
-        by_start = xp.argsort(starts)
+        by_start = xp.argsort(starts, stable=True)
         left, width = xp.take(starts, by_start), xp.take(widths, by_start)
         closed_up = left - (xp.cumulative_sum(width) - width)
         place = place + xp.sum(xp.where(closed_up <= place, width, 0.0))

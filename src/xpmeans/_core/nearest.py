@@ -247,11 +247,11 @@ class Reference:
         Those next to each other in the order of their lengths are found, any others are left to `_settle`.
         """
         xp = self.xp
-        order = xp.argsort(book.half_squares)
+        order = xp.argsort(book.half_squares, stable=True)
         points = xp.take(book.plain, order, axis=0)
         same = xp.all(points[1:, :] == points[:-1, :], axis=1)
         first = xp.zeros(1, dtype=xp.bool, device=self.device)
-        return xp.take(xp.concat([first, same]), xp.argsort(order))
+        return xp.take(xp.concat([first, same]), xp.argsort(order, stable=True))
 
     def _moved(self, points: Any, shift: Any | None) -> Any:
         """Points shifted, or themselves."""

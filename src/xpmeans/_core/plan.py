@@ -109,18 +109,18 @@ def neighbours(n: int, k: int) -> int:
     return min(NEIGHBOURS, k - 1) if n >= 256 * k else 0
 
 
-def pruning_pays(n: int, d: int, k: int, itemsize: int, share: float) -> bool:
-    """Whether bounds save work in a step that would still look at this share of the points.
+def pruning_pays(n: int, d: int, k: int, itemsize: int, share: float, inside: float = 1.0) -> bool:
+    """Whether bounds save work in a step that still looks at a share of the points, and centroids `inside`.
 
-    In cycles. To scan a point takes (d + 5) / 32 of them for each centroid in float32, twice that in float64,
-    and some to bring it there; to move its bounds takes 16, to measure how far its own centroid is d / 2 if
-    they leave it open, and to see how the centroids moved about 100,000 for a start. What is one strand alone
-    is scanned sooner than that.
+    In cycles, of which float64 takes twice as many for what depends on d. To scan a point takes (d + 5) / 32
+    of them for each centroid, and some to bring it there; 16 to move its bounds; d / 2 to measure how far its
+    own centroid is, where these leave it open; and about 100,000 for all to see how the centroids moved. What
+    is one strand alone is scanned sooner than that.
     """
     if len(strands(n, d, k, itemsize)) == 1:
         return False
     scan, measure = itemsize / 4 * (k * (d + 5) / 32 + d / 4), itemsize / 4 * d / 2
-    return n * (scan * (1 - share) - 16 - measure * share) > 100_000 + k * scan
+    return n * (scan * (1 - share * inside) - 16 - measure * share) > 100_000 + k * scan
 
 
 def windows_pay(k: int, share: float) -> bool:

@@ -28,7 +28,10 @@ def load_columns(_, table, rows, first, column):
 
 @intrinsic(prefer_literal=True)
 def turn_few(_, table, rows, first, column, count, shift, tile, start, step):
-    """Write up to four such columns, less `shift`, to `tile`, as vectors `step` numbers apart."""
+    """Write one to four columns, as `count` says, less `shift` to `tile`, as vectors `step` numbers apart.
+
+    `count` is written out in the call; for the others see `load_columns`.
+    """
     lanes, width = Vector(table.dtype).lanes, count.literal_value
 
     def generate(context, builder, signature, arguments):
@@ -70,7 +73,10 @@ def _columns(context, builder, signature, arguments, lanes, width):
 
 
 def _rows(context, builder, signature, arguments, lanes):
-    """Pointers to a column of some rows of a table, the numbers of which are in an array from a place on."""
+    """Pointers to a column of some rows.
+
+    The first four arguments are the table, numbers of rows, the place of the first of these, and the column.
+    """
     array = context.make_array(signature.args[0])(context, builder, arguments[0])
     stride = builder.extract_value(array.strides, 0)
     numbers = context.make_array(signature.args[1])(context, builder, arguments[1]).data

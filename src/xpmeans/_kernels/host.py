@@ -340,7 +340,7 @@ def _drift(state: State, book: Book, last: Last) -> tuple[Any, Any, int]:
         *(last.upper, last.lower, last.labels, step, drift, np.empty(k)),
     )
     axis = state.axis if windows_pay(k, inside) else -1
-    if not pruning_pays(n, d, k, drift.itemsize, share * (inside if axis >= 0 else 1)):
+    if not pruning_pays(n, d, k, drift.itemsize, share, inside if axis >= 0 else 1.0):
         drift = drift[:0]
     return drift, farthest, axis
 

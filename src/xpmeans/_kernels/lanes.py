@@ -17,11 +17,11 @@ from numba.np.arrayobj import populate_array
 from numba.np.numpy_support import as_dtype
 
 # Size of a vector: that of AVX-512's registers where they are, else of AVX2's, or two of NEON's or SSE's.
-# Eight sums fit into the sixteen or thirty-two registers that there are.
 BYTES = 64 if get_host_cpu_features().get("avx512f") else 32
 
-# Registers of a vector with a lane for each point of a tile: four such sums, of as many centroids, keep two
-# units busy that multiply and add, with results four cycles later, and they leave registers free on AVX2.
+# How many times that a vector takes with a lane for each point of a tile. Sums for four centroids, eight
+# registers, keep two units busy that multiply and add, with results four cycles later, and leave some of the
+# sixteen that AVX2 has.
 REGISTERS = 2
 
 # An option of Numba's own, without which the code would be right, and slow.

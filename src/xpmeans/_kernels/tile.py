@@ -1,7 +1,7 @@
 """A tile of points meets all centroids: the innermost part of the compiled kernel.
 
-Points lie in lanes: a tile holds two vectors of points, column by column, and meets four centroids at a time,
-whose scores stay in registers. Nothing of size n x k, or of the size of a chunk x k, is ever written.
+Points lie in lanes: each column of a tile is a vector, and meets four centroids at a time, whose scores
+stay in registers. Nothing of size n x k, or of the size of a chunk x k, is ever written.
 
 The scores are those of the reference kernel (`_core/nearest.py`), and so is the bound on their rounding:
 where the best two are closer than that, the point is decided by differences in float64, as the reference does
@@ -127,7 +127,10 @@ def certify(best, second, square, reach, d, terms):
 
 @jitted()
 def look_into(tile, book, half_squares, names, numbers, second):
-    """Make names of the nearest centroids of the `numbers` of the best fours, and see to the second best."""
+    """Make the `numbers` of the best fours names of the nearest centroids in them.
+
+    And let the other three of each four lower the `second` best scores.
+    """
     lanes, d = BYTES // tile.itemsize, book.shape[1] // QUAD
     for start in range(0, REGISTERS * lanes, lanes):
         s0, s1, s2, s3 = load_columns(half_squares, numbers, start, 0)
@@ -161,7 +164,7 @@ def scan(
     holds the negative shifted centroids by fours, column by column, of which some are looked at; `numbers`
     get the names of the nearest. If something is not certain, or bounds are asked for, `found`
     gets: how much nearer a centroid is than any other, as a difference of scores, or a number not above zero;
-    an upper bound on its distance; and a lower one on the distances of the others.
+    an upper bound on its distance; and a lower one on the distances of the others. Until then both are room.
     """
     dtype = tile.dtype.type
     size = REGISTERS * BYTES // tile.itemsize
