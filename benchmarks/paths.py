@@ -55,8 +55,8 @@ def row(x: np.ndarray, init: np.ndarray) -> list[float]:
     ]
     best(inputs + others, 1)  # loads and compiles what is needed
     once, *_ = best(inputs, 1)
-    # Inputs differ by some per cent only: twenty runs of each, or half a second.
-    return best(inputs, max(20, int(0.5 / once))) + best(others, 5)
+    # Inputs differ by some per cent only: twenty runs of each, or two seconds, some of them undisturbed.
+    return best(inputs, max(20, int(2 / once))) + best(others, 5)
 
 
 def main() -> None:

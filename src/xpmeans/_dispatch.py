@@ -7,11 +7,11 @@ nothing itself.
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -145,30 +145,46 @@ def on_host(context: Context, arrays: list[Any]) -> tuple[Context, list[Any]]:
 
 def returned(context: Context, array: Any, dtype: Any = None) -> Any:
     """A result of work on the host as an array of the caller's library, on the caller's device."""
-    if isinstance(array, np.ndarray | np.generic) and context.library != "numpy":
-        if context.library == "jax":
-            return _put(context, [(array, dtype)])[0]
-        with np.errstate(over="ignore"):
-            return context.xp.asarray(array, dtype=dtype, device=None if context.lazy else context.device)
-    return array if dtype is None or array.dtype == dtype else context.xp.astype(array, dtype)
+    return all_returned(context, (array, dtype))[0]
 
 
 def all_returned(context: Context, *results: tuple[Any, Any]) -> list[Any]:
     """`returned` for several pairs of an array and a dtype."""
-    if context.library == "jax" and all(isinstance(array, np.ndarray | np.generic) for array, _ in results):
-        return _put(context, results)
-    return [returned(context, array, dtype) for array, dtype in results]
+    with np.errstate(over="ignore"):  # a float64 inertia may be beyond float32
+        if context.library == "jax" and all(
+            isinstance(array, np.ndarray | np.generic) for array, _ in results
+        ):
+            return _put(context, [np.asarray(array, dtype) for array, dtype in results])
+        return [_taken_over(context, array, dtype) for array, dtype in results]
 
 
-def _put(context: Context, results: Iterable[tuple[Any, Any]]) -> list[Any]:
-    """NumPy arrays as JAX's, in the dtypes that go with them; nobody may write to them any more.
+def _taken_over(context: Context, array: Any, dtype: Any) -> Any:
+    """The same for one array, which is not NumPy's for JAX."""
+    if isinstance(array, np.ndarray | np.generic) and context.library != "numpy":
+        return context.xp.asarray(array, dtype=dtype, device=None if context.lazy else context.device)
+    return array if dtype is None or array.dtype == dtype else context.xp.astype(array, dtype)
 
-    `make_array_from_callback` takes 75 us for four arrays on one device, `device_put` 130. Both share memory
-    that begins at a multiple of 64 bytes.
+
+def there_and_back(context: Context, array: Any, dtype: Any) -> Any:
+    """The values on the host of what the caller gets, who may have a dtype that NumPy lacks."""
+    if _namesakes(dtype, array.dtype):
+        return array
+    return on_host(context, [returned(context, array, dtype)])[1][0]
+
+
+@cache
+def _namesakes(dtype: Any, numpys: Any) -> bool:
+    """Whether a library's dtype has the name of NumPy's, which takes 5 us to say."""
+    return str(dtype).rpartition(".")[2] == str(numpys.name)
+
+
+def _put(context: Context, arrays: list[Any]) -> list[Any]:
+    """NumPy arrays as JAX's; nobody may write to them any more.
+
+    `make_array_from_callback` takes 55 us for four arrays on one device, and twice that after other work,
+    `device_put` two times as long. Both share memory that begins at a multiple of 64 bytes.
     """
     jax = sys.modules["jax"]
-    with np.errstate(over="ignore"):  # a float64 inertia may be beyond float32
-        arrays = [np.asarray(array, dtype) for array, dtype in results]
     if context.device is None:
         return list(jax.device_put(arrays))
     place = _place(context.device)
@@ -276,10 +292,11 @@ def _viewed(array: Any) -> Any:
     return np.asarray(array)
 
 
+@lru_cache(maxsize=None, typed=True)  # array-api-strict's dtypes warn if they are compared with NumPy's
 def _unknown_to_numpy(dtype: Any) -> bool:
-    """Whether NumPy lacks a dtype; JAX's are NumPy's, which take 10 us to say what they are called."""
+    """Whether NumPy lacks a dtype; they take up to 10 us to say what they are called."""
     if isinstance(dtype, np.dtype):
-        return dtype.isbuiltin == 2  # registered by ml_dtypes
+        return dtype.isbuiltin == 2  # JAX's, registered by ml_dtypes
     return "bfloat16" in str(dtype) or "float8" in str(dtype)
 
 
@@ -325,8 +342,7 @@ def _context(array: Any) -> Context:
         return _placed(frozenset(array.devices()))
     xp = compat.array_namespace(array)
     if compat.is_torch_array(array):
-        off_cpu = array.device.type != "cpu"
-        return Context(xp, "torch", array.device, on_gpu=off_cpu, traced=False, lazy=False)
+        return _tensors(xp, array.device)
     if is_tracer(array):
         return Context(xp, "jax", None, on_gpu=False, traced=True, lazy=False)
     if compat.is_dask_array(array):
@@ -343,6 +359,12 @@ def _placed(devices: frozenset[Any]) -> Context:
     off_cpu = any(device.platform != "cpu" for device in devices)
     device = next(iter(devices)) if len(devices) == 1 else None
     return Context(sys.modules["jax"].numpy, "jax", device, on_gpu=off_cpu, traced=False, lazy=False)
+
+
+@cache
+def _tensors(xp: ModuleType, device: Any) -> Context:
+    """The context of torch tensors on a device."""
+    return Context(xp, "torch", device, on_gpu=device.type != "cpu", traced=False, lazy=False)
 
 
 def _goes_anywhere(value: Any) -> bool:

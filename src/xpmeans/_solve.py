@@ -18,7 +18,7 @@ from xpmeans._core.minibatch import Pace, Run, Stream, run, subset, update
 from xpmeans._core.precision import cast, is_one, measure, precision, promoted
 from xpmeans._core.problem import Problem, make_problem
 from xpmeans._core.restarts import Answer, best_of
-from xpmeans._dispatch import Context, on_host, returned, without_false_alarms
+from xpmeans._dispatch import Context, on_host, returned, there_and_back, without_false_alarms
 from xpmeans._inputs import Inputs
 from xpmeans._kernels import flow_for, select, traced
 
@@ -83,8 +83,7 @@ def cluster(task: Task, draws: Any, x: Any, weights: Any, book: Any) -> Answer:
     def rounded(centroids: Any) -> Any:
         if task.work.traced or centroids.dtype == task.dtype:
             return cast(task.work.xp, centroids, task.dtype)
-        # There and back, for NumPy has no bfloat16.
-        return on_host(task.user, [returned(task.user, centroids, task.dtype)])[1][0]
+        return there_and_back(task.user, centroids, task.dtype)
 
     def on_step(n_iter: Any, inertia: Any, centroids: Any) -> bool:
         assert task.callback is not None
