@@ -51,7 +51,7 @@ def install(session: nox.Session, libraries: list[str], *what: str) -> None:
 def run_tests(session: nox.Session, libraries: list[str], **env: str) -> None:
     """Run the tests on these libraries, all of which must be there."""
     env = {"XPMEANS_TEST_LIBRARIES": ",".join(libraries), **env}
-    session.run("pytest", "-n", "2", *session.posargs, env=env)
+    session.run("pytest", "-n", "2", "--dist", "worksteal", *session.posargs, env=env)
 
 
 def test_session(name: str, libraries: list[str]) -> None:
