@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Library, blobs
+from conftest import ALL, Library, blobs
 
 import xpmeans
 from xpmeans._dispatch import array_api_enabled, dispatch, on_host
@@ -163,6 +163,34 @@ def test_mixed_libraries_with_the_switch_off(lib: Library) -> None:
         centroid, label = kmeans2(lib(X), X[:3].astype(lib.numpy(lib(X)).dtype), minit="matrix")
     np.testing.assert_array_equal(centroid, expected[0])
     np.testing.assert_array_equal(label, expected[1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_kept_of_dtypes_belongs_to_their_library(seed: int) -> None:
+    """Dtypes of array_api_strict have the hashes of NumPy's, and warn where they are compared with them."""
+    names = ("float32", "float64", "int64", "int8")
+    pairs = [(lib, name) for lib in ALL if lib.has_float64 and not lib.lazy for name in names]
+    for i in np.random.default_rng(seed).permutation(len(pairs)):
+        lib, name = pairs[i]
+        x = lib(blobs().astype(name))
+        assert xpmeans.kmeans(x, 3, rng=0).labels.shape == (60,)
+        with xpmeans.array_api(False):  # all go to NumPy
+            assert vq(x, lib(blobs()[:3].astype(name)))[0].shape == (60,)
+
+
+def test_what_is_out_of_range_is_told_as_by_numpy() -> None:
+    x = np.asarray([[3e38], [-3e38], [2.9e38], [1.0]], "float32")
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        _, distances = xpmeans.assign(x, x[1:2])
+    assert distances[0] == np.inf
+
+
+def test_an_inertia_out_of_range_is_no_error(eager: Library) -> None:
+    """It is a float64 on the host, and not everywhere for the caller."""
+    for factor in (1e-30, 1e30):
+        x = eager((blobs() * factor).astype("float32"))
+        with np.errstate(all="raise", under="ignore" if eager.name == "numpy" else "raise"):
+            assert xpmeans.kmeans(x, 3, rng=0).converged
 
 
 def test_mixed_devices() -> None:

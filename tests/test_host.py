@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier, current_thread
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -425,6 +427,34 @@ def test_errors_of_a_strand_reach_the_caller() -> None:
         threads.run(work, 10)
     threads.run(done.append, 1000)
     assert max(done) == 999
+
+
+def test_a_failed_call_leaves_no_thread_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of two helpers raises while the other still writes."""
+    monkeypatch.setattr(threads, "count", lambda: 3)
+    monkeypatch.setattr(threads, "_pool", None)
+    together, done = Barrier(3), []
+
+    def work(i: int) -> None:
+        together.wait(60)  # each thread has one of the tasks
+        if current_thread().name == "xpmeans_0":
+            raise MemoryError
+        sleep(0.1)
+        done.append(i)
+
+    with pytest.raises(MemoryError):
+        threads.run(work, 3)
+    assert len(done) == 2
+
+
+def test_without_threads_the_caller_does_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    monkeypatch.setattr(threads, "count", lambda: 3)
+    monkeypatch.setattr(threads, "_pool", pool)
+    done: list[int] = []
+    threads.run(done.append, 5)
+    assert done == [0, 1, 2, 3, 4]
 
 
 FORK = """

@@ -1,5 +1,6 @@
 """What is PyTorch's own: `torch.compile`, half precision, gradients, devices without values."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ if "torch" not in CHOSEN:
 import array_api_compat
 import torch
 
-from xpmeans import _inputs, assign, kmeans
+from xpmeans import _dispatch, _inputs, assign, kmeans
 from xpmeans._core import initial, loop
 from xpmeans._core.brute import BruteForce
 from xpmeans._core.nearest import Reference
@@ -49,6 +50,21 @@ def test_bfloat16() -> None:
     x = torch.asarray(blobs(500, 2, 3, spread=3.0)).bfloat16()
     result = kmeans(x, 3, rng=0)
     assert result.centroids.dtype == torch.bfloat16
+    expected = nearest(x.float().numpy(), result.centroids.float().numpy())
+    np.testing.assert_array_equal(result.labels.numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_centroids_are_rounded_where_the_work_stays_in_torch(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, which the CPU is taken for here: labels are nearest to what the caller gets."""
+    x = torch.asarray(blobs(500, 2, 3, spread=3.0)).to(dtype)
+    user, _ = _dispatch.dispatch(x=x)
+    monkeypatch.setattr(_dispatch, "_tensors", lambda *_: replace(user, on_gpu=True))
+    seen: list[torch.dtype] = []
+    result = kmeans(x, 3, rng=0, callback=lambda _, __, centroids: seen.append(centroids.dtype))
+    assert {*seen, result.centroids.dtype} == {dtype}
     expected = nearest(x.float().numpy(), result.centroids.float().numpy())
     np.testing.assert_array_equal(result.labels.numpy(), expected)
 

@@ -149,40 +149,31 @@ def returned(context: Context, array: Any, dtype: Any = None) -> Any:
 
 
 def all_returned(context: Context, *results: tuple[Any, Any]) -> list[Any]:
-    """`returned` for several pairs of an array and a dtype."""
-    with np.errstate(over="ignore"):  # a float64 inertia may be beyond float32
-        if context.library == "jax" and all(
-            isinstance(array, np.ndarray | np.generic) for array, _ in results
-        ):
+    """`returned` for several pairs of an array and a dtype; the arrays are all NumPy's, or none is."""
+    if context.library == "numpy" or not isinstance(results[0][0], np.ndarray | np.generic):
+        return [
+            array if dtype is None or array.dtype == dtype else context.xp.astype(array, dtype)
+            for array, dtype in results
+        ]
+    with np.errstate(over="ignore", under="ignore"):  # a float64 inertia may be out of float32's range
+        if context.library == "jax":
             return _put(context, [np.asarray(array, dtype) for array, dtype in results])
-        return [_taken_over(context, array, dtype) for array, dtype in results]
-
-
-def _taken_over(context: Context, array: Any, dtype: Any) -> Any:
-    """The same for one array, which is not NumPy's for JAX."""
-    if isinstance(array, np.ndarray | np.generic) and context.library != "numpy":
-        return context.xp.asarray(array, dtype=dtype, device=None if context.lazy else context.device)
-    return array if dtype is None or array.dtype == dtype else context.xp.astype(array, dtype)
+        device = None if context.lazy else context.device
+        return [context.xp.asarray(array, dtype=dtype, device=device) for array, dtype in results]
 
 
 def there_and_back(context: Context, array: Any, dtype: Any) -> Any:
-    """The values on the host of what the caller gets, who may have a dtype that NumPy lacks."""
-    if _namesakes(dtype, array.dtype):
+    """An array of the work after a stay in the caller's dtype, which NumPy may lack: bfloat16 rounds."""
+    if _named(dtype) == _named(array.dtype):
         return array
     return on_host(context, [returned(context, array, dtype)])[1][0]
-
-
-@cache
-def _namesakes(dtype: Any, numpys: Any) -> bool:
-    """Whether a library's dtype has the name of NumPy's, which takes 5 us to say."""
-    return str(dtype).rpartition(".")[2] == str(numpys.name)
 
 
 def _put(context: Context, arrays: list[Any]) -> list[Any]:
     """NumPy arrays as JAX's; nobody may write to them any more.
 
-    `make_array_from_callback` takes 55 us for four arrays on one device, and twice that after other work,
-    `device_put` two times as long. Both share memory that begins at a multiple of 64 bytes.
+    `make_array_from_callback` takes 55 us for four arrays on one device, 130 to 240 within a call, and
+    `device_put` 1.3 times as long. Both share memory that begins at a multiple of 64 bytes.
     """
     jax = sys.modules["jax"]
     if context.device is None:
@@ -292,12 +283,17 @@ def _viewed(array: Any) -> Any:
     return np.asarray(array)
 
 
-@lru_cache(maxsize=None, typed=True)  # array-api-strict's dtypes warn if they are compared with NumPy's
 def _unknown_to_numpy(dtype: Any) -> bool:
-    """Whether NumPy lacks a dtype; they take up to 10 us to say what they are called."""
+    """Whether NumPy lacks a dtype; of those that are NumPy's own kind, what ml_dtypes has registered."""
     if isinstance(dtype, np.dtype):
-        return dtype.isbuiltin == 2  # JAX's, registered by ml_dtypes
-    return "bfloat16" in str(dtype) or "float8" in str(dtype)
+        return dtype.isbuiltin == 2
+    return _named(dtype).startswith(("bfloat16", "float8"))
+
+
+@lru_cache(maxsize=None, typed=True)  # array-api-strict's dtypes warn if they are compared with NumPy's
+def _named(dtype: Any) -> str:
+    """What a dtype is called in any library; they take up to 10 us to say."""
+    return str(dtype).rpartition(".")[2]
 
 
 def _agreed(contexts: dict[str, Context], free: set[str]) -> Context:

@@ -58,7 +58,7 @@ def inputs_of(function: str, x: Any, weights: Any = None, *, compiles: bool = Fa
     dtypes = [arrays[name].dtype for name in arrays if name != "sample_weight"]
     if weights is not None and user.xp.isdtype(arrays["sample_weight"].dtype, "complex floating"):
         raise ValueError("`sample_weight` must be real, got complex numbers.")
-    results = {dtype: precision(user.xp, dtype, user.device).result for dtype in set(dtypes)}
+    results = {dtype: precision(user.xp, dtype, user.device).result for dtype in dict.fromkeys(dtypes)}
     if user.lazy:
         arrays["x"] = lazy().whole_rows(arrays["x"])
         work, found = user, list(arrays.values())

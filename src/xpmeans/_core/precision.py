@@ -43,12 +43,11 @@ def precision(xp: ModuleType, dtype: Any, device: Any) -> Precision:
     TypeError
         For dtypes wider than float64.
     """
-    bits = _bits(xp, dtype)
-    if bits is None:
+    if not _bits(xp, dtype):
         if xp.isdtype(dtype, "complex floating"):
             raise ValueError(f"Unsupported dtype {dtype}: points must be real.")
         dtype = xpx.default_dtype(xp, "real floating", device=device)
-        bits = xp.finfo(dtype).bits
+    bits = _bits(xp, dtype)
     if bits > 64:
         raise TypeError(f"type other than float or double not supported, got {dtype}. Hint: use float64.")
     sums = dtype if bits == 64 else widest(xp, device)
@@ -56,9 +55,9 @@ def precision(xp: ModuleType, dtype: Any, device: Any) -> Precision:
 
 
 @cache
-def _bits(xp: ModuleType, dtype: Any) -> int | None:
-    """How many bits a real dtype has, None for others; libraries take 3 us to tell."""
-    return int(xp.finfo(dtype).bits) if xp.isdtype(dtype, "real floating") else None
+def _bits(xp: ModuleType, dtype: Any) -> int:
+    """How many bits a real dtype has, 0 for others; libraries take 3 us to tell."""
+    return int(xp.finfo(dtype).bits) if xp.isdtype(dtype, "real floating") else 0
 
 
 def promoted(xp: ModuleType, first: Any, second: Any) -> Any:

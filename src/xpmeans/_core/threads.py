@@ -1,12 +1,14 @@
 """Threads for compiled code that has let go of Python's lock.
 
 Numba's own are not safe to use from several Python threads (workqueue) or after a fork (OpenMP), so these
-are Python's. The calling thread works too, so a call ends also when all others are busy.
+are Python's. The calling thread works too, so a call ends also when all others are busy, or there are none.
 """
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import cache
 
 _pool: ThreadPoolExecutor | None = None
@@ -27,20 +29,27 @@ def run(work: Callable[[int], None], n_tasks: int) -> None:
     if n_tasks == 1:
         work(0)
         return
-    tasks = iter(range(n_tasks))  # `next` is atomic, for it never leaves C
-    helpers = [_executor().submit(_work_off, work, tasks) for _ in range(min(count(), n_tasks) - 1)]
+    tasks = deque(range(n_tasks))  # safe to take from, by several threads at once
+    helpers: list[Future[None]] = []
     try:
+        with suppress(RuntimeError):  # no thread can be started, or Python shuts down: this one does it all
+            for _ in range(min(count(), n_tasks) - 1):
+                helpers.append(_executor().submit(_work_off, work, tasks))  # noqa: PERF401 - kept if one fails
         _work_off(work, tasks)
     finally:
-        for _ in tasks:  # none is begun any more, should one have raised
-            pass
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
+        tasks.clear()  # none is begun any more, should one have raised
+        begun = [helper for helper in helpers if not helper.cancel()]
+        wait(begun)  # they write to the caller's arrays
+    for helper in begun:
+        helper.result()
 
 
-def _work_off(work: Callable[[int], None], tasks: Iterator[int]) -> None:
-    for task in tasks:
+def _work_off(work: Callable[[int], None], tasks: deque[int]) -> None:
+    while True:
+        try:
+            task = tasks.popleft()
+        except IndexError:
+            return
         work(task)
 
 
