@@ -232,6 +232,8 @@ def main() -> None:
         with dask.config.set(scheduler="threads"):
             print(json.dumps(noted(None, folder)))
         return
+    # A cluster gives up whom it misses 15 s after a kill, though it be for another kill.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
     with LocalCluster(processes=True, **settings) as cluster, Client(cluster) as client:
         print(json.dumps(globals()[scenario](client, folder)))
 
